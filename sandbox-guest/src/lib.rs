@@ -1,0 +1,9 @@
+//! The words that a sandbox and its host exchange.
+//!
+//! The binary of this crate is process 1 of every sandbox. This library is what it shares with its host:
+//! the [`wire`] types, the [`frame`]s that carry them and the descriptors beside them, and the [`tree`]
+//! stream in which whole directories travel. Either side treats what the other sends as hostile: frames are
+//! bounded before they are read, and nothing is allocated on the word of the peer.
+
+pub mod frame;
+pub mod wire;

@@ -1,0 +1,2 @@
+//! Process 1 of every sandbox.
+fn main() {}
