@@ -1,0 +1,181 @@
+//! The decision: whether a request may have its sandbox.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::parse::clip;
+use crate::{
+    ByteSize, Capabilities, Control, DigestRule, GuestPath, NetworkRequest, NetworkRule, Permission, Policy,
+    PolicyError, RootFilesystem, RootRule, SandboxRequest, SandboxSpec, SudoRequest, SudoRule, Support, Tmpfs,
+    UserNamespaceRule, Violation, Workspace, bounds, mount,
+};
+
+impl Policy {
+    /// Weighs a request against the policy and against what the set-up can enforce.
+    ///
+    /// # Errors
+    /// Every violation at once. Where the policy denies all sandboxes, that alone, since nothing
+    /// else could be mended.
+    pub fn check(&self, request: &SandboxRequest, capabilities: &Capabilities) -> Result<SandboxSpec, PolicyError> {
+        let SandboxRequest { image, repository, branch, workspace, agent, limits, root, network, sudo, environment } =
+            request;
+        if self.sandboxes == Permission::Deny {
+            let violation = denied("sandboxes", "a sandbox", "none");
+            return Err(PolicyError::new(self.name(), violation, Vec::new()));
+        }
+
+        let mut violations = Vec::new();
+        if self.image.require_digest == DigestRule::Required && !image.is_pinned() {
+            let allowed = "an image named by its digest (name@sha256:…) or by its local id";
+            violations.push(denied("image", &image.to_string(), allowed));
+        }
+        if let Some(workspace) = workspace {
+            mount::weigh(self.workspace, workspace, &mut violations);
+        }
+        let limits = bounds::grant(&self.limits, limits, &mut violations);
+        let root = match (self.root, root) {
+            (RootRule::Writable, asked) => asked.unwrap_or(RootFilesystem::Writable),
+            (RootRule::ReadOnly, None | Some(RootFilesystem::ReadOnly)) => RootFilesystem::ReadOnly,
+            (RootRule::ReadOnly, Some(asked @ RootFilesystem::Writable)) => {
+                violations.push(denied("root", asked.as_str(), "read-only"));
+                RootFilesystem::ReadOnly
+            }
+        };
+        if (self.network, *network) == (NetworkRule::None, NetworkRequest::Egress) {
+            violations.push(denied("network", network.as_str(), "none"));
+        }
+        if (self.sudo, *sudo) == (SudoRule::Deny, SudoRequest::Allow) {
+            violations.push(denied("sudo", sudo.as_str(), "deny"));
+        }
+        let environment_bytes: usize =
+            environment.iter().map(|(name, value)| name.as_str().len() + value.as_str().len() + 2).sum();
+        if environment_bytes > MAX_ENVIRONMENT_BYTES {
+            let requested = format!("{environment_bytes}B");
+            violations.push(denied("environment", &requested, "at most 1MiB in all"));
+        }
+
+        let needed = needed(root, *network, *sudo, self.user_namespace);
+        let Enforcement { required, waived } = self.enforce(needed, capabilities, &mut violations);
+
+        let mut violations = violations.into_iter();
+        if let Some(first) = violations.next() {
+            return Err(PolicyError::new(self.name(), first, violations.collect()));
+        }
+        Ok(SandboxSpec {
+            policy_name: self.name(),
+            repository: repository.clone(),
+            branch: branch.clone(),
+            image: image.clone(),
+            pull: self.image.pull,
+            workspace: workspace.clone(),
+            agent: *agent,
+            limits,
+            root,
+            tmpfs: tmpfs(root, limits.memory, workspace.as_ref()),
+            network: *network,
+            sudo: *sudo,
+            user_namespace: self.user_namespace,
+            environment: environment.clone(),
+            required,
+            waived,
+        })
+    }
+
+    /// Sorts the needed controls into those that are enforced and those that are waived, and notes
+    /// those that are neither.
+    fn enforce(
+        &self,
+        needed: BTreeSet<Control>,
+        capabilities: &Capabilities,
+        violations: &mut Vec<Violation>,
+    ) -> Enforcement {
+        let mut enforcement = Enforcement::default();
+        for control in needed {
+            let (why, hint) = match capabilities.get(control) {
+                Some(Support::Enforced { .. }) => {
+                    enforcement.required.insert(control);
+                    continue;
+                }
+                Some(Support::Unsupported { why, hint }) => (why.clone(), hint.clone()),
+                None => (
+                    "no part of this set-up reports it".to_owned(),
+                    format!("add a part that enforces it, or waive {control} in the policy"),
+                ),
+            };
+            if self.waived.contains(&control) {
+                enforcement.waived.insert(control, why);
+            } else {
+                violations.push(Violation::Unenforceable { control, why, hint });
+            }
+        }
+        enforcement
+    }
+}
+
+#[derive(Default)]
+struct Enforcement {
+    required: BTreeSet<Control>,
+    waived: BTreeMap<Control, String>,
+}
+
+/// Lists the controls that a sandbox of this kind needs.
+fn needed(
+    root: RootFilesystem,
+    network: NetworkRequest,
+    sudo: SudoRequest,
+    user_namespace: UserNamespaceRule,
+) -> BTreeSet<Control> {
+    let mut needed = BTreeSet::from(ALWAYS_NEEDED);
+    if root == RootFilesystem::ReadOnly {
+        needed.insert(Control::ReadonlyRootfs);
+    }
+    if network == NetworkRequest::Egress {
+        needed.insert(Control::EgressAllowlist);
+    }
+    if sudo == SudoRequest::Allow {
+        needed.insert(Control::Sudo);
+    }
+    if user_namespace == UserNamespaceRule::Required {
+        needed.insert(Control::UserNamespace);
+    }
+    needed
+}
+
+/// Lists what stays writable beside a read-only root, without what would hide or be hidden by the
+/// workspace.
+fn tmpfs(root: RootFilesystem, memory: ByteSize, workspace: Option<&Workspace>) -> Vec<Tmpfs> {
+    if root == RootFilesystem::Writable {
+        return Vec::new();
+    }
+    let size = memory.quarter().min(MAX_TMPFS);
+    let is_in_workspace =
+        |path: &GuestPath| workspace.is_some_and(|workspace| path.as_path().starts_with(workspace.guest.as_path()));
+    TMPFS_PATHS
+        .into_iter()
+        .map(GuestPath::known)
+        .filter(|path| !is_in_workspace(path))
+        .map(|path| Tmpfs { path, size })
+        .collect()
+}
+
+fn denied(field: &str, requested: &str, allowed: &str) -> Violation {
+    Violation::Denied { field: field.to_owned(), requested: clip(requested), allowed: allowed.to_owned() }
+}
+
+/// No network is needed even where egress is asked for: the container reaches out through a socket
+/// that the host serves, and has no interface of its own.
+const ALWAYS_NEEDED: [Control; 11] = [
+    Control::AgentUser,
+    Control::CapabilityDrop,
+    Control::Cpu,
+    Control::Disk,
+    Control::Memory,
+    Control::NoNetwork,
+    Control::NoNewPrivileges,
+    Control::OpenFiles,
+    Control::Pids,
+    Control::Seccomp,
+    Control::WallClock,
+];
+const TMPFS_PATHS: [&str; 4] = ["/tmp", "/var/tmp", "/run", "/home/agent"];
+const MAX_TMPFS: ByteSize = ByteSize::gib(1);
+const MAX_ENVIRONMENT_BYTES: usize = 1 << 20;

@@ -1,0 +1,72 @@
+//! What a sandbox may do, in words, and the decision whether a request may have it.
+//!
+//! A [`Policy`] says what is allowed, a [`SandboxRequest`] what is wanted, and [`Capabilities`] what
+//! the machine at hand can enforce. [`Policy::check`] weighs the three and returns either a
+//! [`SandboxSpec`], which nothing else can make, or every [`Violation`] at once.
+//!
+//! Invariant: this crate performs no I/O, awaits nothing and reads no clock.
+//!
+//! ```
+//! use sandbox_policy::{Capabilities, Control, Policy, SandboxRequest, Support};
+//!
+//! let request = SandboxRequest::new("debian:12".parse()?);
+//! let capabilities = Control::ALL.iter().fold(Capabilities::new(), |all, control| {
+//!     all.with(*control, Support::Enforced { by: "an example".to_owned() })
+//! });
+//! let spec = Policy::standard().check(&request, &capabilities)?;
+//! assert_eq!(spec.limits().memory.to_string(), "4GiB");
+//!
+//! let refused = Policy::deny_all().check(&request, &capabilities);
+//! assert!(refused.is_err());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod agent;
+mod bounds;
+mod branch;
+mod capability;
+mod check;
+mod count;
+mod cpu;
+mod env;
+mod image;
+mod limits;
+mod meet;
+mod mount;
+mod name;
+mod parse;
+mod path;
+mod policy;
+mod preset;
+mod repo;
+mod request;
+mod rule;
+mod size;
+mod span;
+mod spec;
+mod violation;
+
+pub use agent::AgentUser;
+pub use branch::Branch;
+pub use capability::{Capabilities, Control, Support};
+pub use count::{OpenFiles, ProcessCount};
+pub use cpu::CpuCount;
+pub use env::{EnvName, EnvValue};
+pub use image::ImageRef;
+pub use limits::{Limits, LimitsRequest};
+pub use name::PolicyName;
+pub use parse::ParseError;
+pub use path::{GuestPath, HostPath};
+pub use policy::Policy;
+pub use preset::PRESETS;
+pub use repo::RepoId;
+pub use request::{
+    Access, DEFAULT_WORKSPACE_PATH, NetworkRequest, RootFilesystem, SandboxRequest, SudoRequest, Workspace,
+};
+pub use rule::{
+    DigestRule, ImageRule, NetworkRule, Permission, PullRule, RootRule, SudoRule, UserNamespaceRule, WorkspaceRule,
+};
+pub use size::ByteSize;
+pub use span::Span;
+pub use spec::{SandboxSpec, Tmpfs};
+pub use violation::{PolicyError, Violation};

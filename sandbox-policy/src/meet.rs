@@ -1,0 +1,101 @@
+//! How policies are joined: only ever towards less.
+//!
+//! Invariant: what the meet of two policies accepts, each of the two accepts.
+
+use crate::{ImageRule, Limits, Policy};
+
+impl Policy {
+    /// Joins two policies into the loosest one that neither of them would find too loose.
+    ///
+    /// The smaller of each limit, the stricter of each rule, and only the waivers that both have.
+    /// The order of joining does not matter, and joining a policy with itself changes nothing.
+    #[must_use]
+    pub fn meet(&self, other: &Self) -> Self {
+        let Self { sources, sandboxes, limits, root, network, sudo, user_namespace, image, workspace, waived } = self;
+        Self {
+            sources: sources.union(&other.sources).cloned().collect(),
+            sandboxes: *sandboxes.min(&other.sandboxes),
+            limits: limits.meet(&other.limits),
+            root: *root.min(&other.root),
+            network: *network.min(&other.network),
+            sudo: *sudo.min(&other.sudo),
+            user_namespace: *user_namespace.min(&other.user_namespace),
+            image: image.meet(other.image),
+            workspace: *workspace.min(&other.workspace),
+            waived: waived.intersection(&other.waived).copied().collect(),
+        }
+    }
+
+    /// Tells whether this policy allows nothing that the other does not.
+    pub fn is_at_least_as_strict_as(&self, other: &Self) -> bool {
+        let Self { sources: _, sandboxes, limits, root, network, sudo, user_namespace, image, workspace, waived } =
+            self;
+        *sandboxes <= other.sandboxes
+            && limits.is_within(&other.limits)
+            && *root <= other.root
+            && *network <= other.network
+            && *sudo <= other.sudo
+            && *user_namespace <= other.user_namespace
+            && image.is_within(other.image)
+            && *workspace <= other.workspace
+            && waived.is_subset(&other.waived)
+    }
+}
+
+impl Limits {
+    /// Takes the smaller of each limit.
+    fn meet(&self, other: &Self) -> Self {
+        let Self { cpus, memory, disk, processes, open_files, lifetime } = *self;
+        Self {
+            cpus: cpus.min(other.cpus),
+            memory: memory.min(other.memory),
+            disk: disk.min(other.disk),
+            processes: processes.min(other.processes),
+            open_files: open_files.min(other.open_files),
+            lifetime: lifetime.min(other.lifetime),
+        }
+    }
+
+    fn is_within(&self, other: &Self) -> bool {
+        let Self { cpus, memory, disk, processes, open_files, lifetime } = *self;
+        cpus <= other.cpus
+            && memory <= other.memory
+            && disk <= other.disk
+            && processes <= other.processes
+            && open_files <= other.open_files
+            && lifetime <= other.lifetime
+    }
+}
+
+impl ImageRule {
+    fn meet(self, other: Self) -> Self {
+        let Self { require_digest, pull } = self;
+        Self { require_digest: require_digest.min(other.require_digest), pull: pull.min(other.pull) }
+    }
+
+    fn is_within(self, other: Self) -> bool {
+        let Self { require_digest, pull } = self;
+        require_digest <= other.require_digest && pull <= other.pull
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ByteSize, Control, Span};
+
+    #[test]
+    fn takes_the_stricter_of_each() {
+        let a = Policy::standard().with_waived(Control::Disk).with_waived(Control::Cpu);
+        let mut limits = *a.limits();
+        limits.memory = ByteSize::gib(8);
+        limits.lifetime = Span::hours(1);
+        let b = Policy::maximum().with_limits(limits).with_waived(Control::Disk);
+        let met = a.meet(&b);
+        assert_eq!(met.limits().memory, ByteSize::gib(4));
+        assert_eq!(met.limits().lifetime, Span::hours(1));
+        assert_eq!(met.waived().iter().collect::<Vec<_>>(), [&Control::Disk]);
+        assert_eq!(met.name(), "maximum ∧ standard");
+        assert_eq!(met.root(), b.root());
+    }
+}

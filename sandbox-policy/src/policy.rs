@@ -1,0 +1,159 @@
+//! A policy: what a sandbox may at most be.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    Control, ImageRule, Limits, NetworkRule, Permission, PolicyName, RootRule, SudoRule, UserNamespaceRule,
+    WorkspaceRule,
+};
+
+/// Says what a sandbox may at most be.
+///
+/// Start from a preset ([`Policy::standard`], [`Policy::maximum`], [`Policy::deny_all`]) or from a
+/// document ([`Policy::from_toml`]), change it by the `with_*` methods, and join it with others by
+/// [`Policy::meet`]. A policy that differs from its preset deserves its own
+/// [name](Policy::with_name), since the name is what reports show.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Policy {
+    #[serde(rename = "name")]
+    pub(crate) sources: BTreeSet<PolicyName>,
+    pub(crate) sandboxes: Permission,
+    pub(crate) limits: Limits,
+    pub(crate) root: RootRule,
+    pub(crate) network: NetworkRule,
+    pub(crate) sudo: SudoRule,
+    pub(crate) user_namespace: UserNamespaceRule,
+    pub(crate) image: ImageRule,
+    pub(crate) workspace: WorkspaceRule,
+    #[serde(rename = "waive")]
+    pub(crate) waived: BTreeSet<Control>,
+}
+
+impl Policy {
+    /// Returns the name: that of each source, joined by ` ∧ `.
+    pub fn name(&self) -> String {
+        let names: Vec<&str> = self.sources.iter().map(PolicyName::as_str).collect();
+        names.join(" ∧ ")
+    }
+
+    /// Returns the names of the policies that this one was joined from.
+    pub fn sources(&self) -> &BTreeSet<PolicyName> {
+        &self.sources
+    }
+
+    /// Tells whether any sandbox may be made.
+    pub fn sandboxes(&self) -> Permission {
+        self.sandboxes
+    }
+
+    /// Returns the limits: the most that may be asked for, and what is granted where nothing is.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Returns the rule for the root file system.
+    pub fn root(&self) -> RootRule {
+        self.root
+    }
+
+    /// Returns the rule for the network.
+    pub fn network(&self) -> NetworkRule {
+        self.network
+    }
+
+    /// Returns the rule for sudo.
+    pub fn sudo(&self) -> SudoRule {
+        self.sudo
+    }
+
+    /// Returns the rule for user namespaces.
+    pub fn user_namespace(&self) -> UserNamespaceRule {
+        self.user_namespace
+    }
+
+    /// Returns the rule for images.
+    pub fn image(&self) -> ImageRule {
+        self.image
+    }
+
+    /// Returns the rule for the workspace.
+    pub fn workspace(&self) -> WorkspaceRule {
+        self.workspace
+    }
+
+    /// Returns the controls that a sandbox may be without.
+    pub fn waived(&self) -> &BTreeSet<Control> {
+        &self.waived
+    }
+
+    /// Gives the policy a name of its own, in place of its sources'.
+    #[must_use]
+    pub fn with_name(mut self, name: PolicyName) -> Self {
+        self.sources = BTreeSet::from([name]);
+        self
+    }
+
+    /// Sets whether any sandbox may be made.
+    #[must_use]
+    pub fn with_sandboxes(mut self, permission: Permission) -> Self {
+        self.sandboxes = permission;
+        self
+    }
+
+    /// Sets the limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets the rule for the root file system.
+    #[must_use]
+    pub fn with_root(mut self, rule: RootRule) -> Self {
+        self.root = rule;
+        self
+    }
+
+    /// Sets the rule for the network.
+    #[must_use]
+    pub fn with_network(mut self, rule: NetworkRule) -> Self {
+        self.network = rule;
+        self
+    }
+
+    /// Sets the rule for sudo.
+    #[must_use]
+    pub fn with_sudo(mut self, rule: SudoRule) -> Self {
+        self.sudo = rule;
+        self
+    }
+
+    /// Sets the rule for user namespaces.
+    #[must_use]
+    pub fn with_user_namespace(mut self, rule: UserNamespaceRule) -> Self {
+        self.user_namespace = rule;
+        self
+    }
+
+    /// Sets the rule for images.
+    #[must_use]
+    pub fn with_image(mut self, rule: ImageRule) -> Self {
+        self.image = rule;
+        self
+    }
+
+    /// Sets the rule for the workspace.
+    #[must_use]
+    pub fn with_workspace(mut self, rule: WorkspaceRule) -> Self {
+        self.workspace = rule;
+        self
+    }
+
+    /// Lets sandboxes be without one control where it cannot be enforced.
+    #[must_use]
+    pub fn with_waived(mut self, control: Control) -> Self {
+        self.waived.insert(control);
+        self
+    }
+}

@@ -1,0 +1,107 @@
+//! The policies that have a name of their own.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    ByteSize, CpuCount, DigestRule, ImageRule, Limits, NetworkRule, OpenFiles, Permission, Policy, PolicyName,
+    ProcessCount, PullRule, RootRule, Span, SudoRule, UserNamespaceRule, WorkspaceRule,
+};
+
+/// Lists the names of the presets.
+pub const PRESETS: [&str; 3] = [STANDARD, MAXIMUM, DENY_ALL];
+
+impl Policy {
+    /// Returns the policy for everyday work.
+    ///
+    /// 2 CPUs, 4 GiB of memory, 32 GiB of disk, 512 processes, 1,024 open files a process, 8 hours.
+    /// The root file system may be written; egress and sudo may be asked for; root inside must be
+    /// nobody on the host; a workspace may be written; images may be pulled by tag.
+    pub fn standard() -> Self {
+        Self {
+            sources: BTreeSet::from([PolicyName::known(STANDARD)]),
+            sandboxes: Permission::Allow,
+            limits: Limits {
+                cpus: CpuCount::two(),
+                memory: ByteSize::gib(4),
+                disk: ByteSize::gib(32),
+                processes: ProcessCount::above(511),
+                open_files: OpenFiles::above(1_023),
+                lifetime: Span::hours(8),
+            },
+            root: RootRule::Writable,
+            network: NetworkRule::Egress,
+            sudo: SudoRule::Allow,
+            user_namespace: UserNamespaceRule::Required,
+            image: ImageRule { require_digest: DigestRule::Optional, pull: PullRule::IfMissing },
+            workspace: WorkspaceRule::ReadWrite,
+            waived: BTreeSet::new(),
+        }
+    }
+
+    /// Returns the strictest policy that still lets work be done: as [`Policy::standard`], with a
+    /// read-only root file system, no network and no sudo.
+    pub fn maximum() -> Self {
+        Self::standard()
+            .with_name(PolicyName::known(MAXIMUM))
+            .with_root(RootRule::ReadOnly)
+            .with_network(NetworkRule::None)
+            .with_sudo(SudoRule::Deny)
+    }
+
+    /// Returns the policy that refuses every request.
+    pub fn deny_all() -> Self {
+        Self::maximum()
+            .with_name(PolicyName::known(DENY_ALL))
+            .with_sandboxes(Permission::Deny)
+            .with_image(ImageRule { require_digest: DigestRule::Required, pull: PullRule::Never })
+            .with_workspace(WorkspaceRule::None)
+    }
+
+    /// Returns the preset of a name, one of [`PRESETS`].
+    pub fn preset(name: &str) -> Option<Self> {
+        match name {
+            STANDARD => Some(Self::standard()),
+            MAXIMUM => Some(Self::maximum()),
+            DENY_ALL => Some(Self::deny_all()),
+            _ => None,
+        }
+    }
+}
+
+const STANDARD: &str = "standard";
+const MAXIMUM: &str = "maximum";
+const DENY_ALL: &str = "deny-all";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn standard_grants_what_is_promised() {
+        let policy = Policy::standard();
+        let Limits { cpus, memory, disk, processes, open_files, lifetime } = policy.limits;
+        assert_eq!(
+            [
+                cpus.to_string(),
+                memory.to_string(),
+                disk.to_string(),
+                processes.to_string(),
+                open_files.to_string(),
+                lifetime.to_string(),
+            ],
+            ["2", "4GiB", "32GiB", "512", "1024", "8h"]
+        );
+        assert!(policy.waived.is_empty());
+    }
+
+    #[test]
+    fn each_preset_is_stricter_than_the_one_before() {
+        let presets: Vec<Policy> = PRESETS.iter().map(|name| Policy::preset(name).unwrap()).collect();
+        for (pair, name) in presets.windows(2).zip(&PRESETS[1..]) {
+            assert!(pair[1].is_at_least_as_strict_as(&pair[0]), "{name}");
+            assert!(!pair[0].is_at_least_as_strict_as(&pair[1]), "{name}");
+            assert_eq!(pair[1].name(), *name);
+        }
+        assert_eq!(Policy::preset("Standard"), None);
+    }
+}

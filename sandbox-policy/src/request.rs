@@ -1,0 +1,107 @@
+//! What is wanted: a sandbox as somebody asks for it, before any policy has looked.
+
+use std::collections::BTreeMap;
+
+use crate::parse::words;
+use crate::{AgentUser, Branch, EnvName, EnvValue, GuestPath, HostPath, ImageRef, LimitsRequest, RepoId};
+
+/// Describes a sandbox that is asked for.
+///
+/// All that is left out takes what the policy grants, and where that is a matter of reach (network,
+/// sudo) it takes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SandboxRequest {
+    /// The image that the sandbox starts from.
+    pub image: ImageRef,
+    /// The repository that the sandbox is for.
+    pub repository: Option<RepoId>,
+    /// The branch that the sandbox is for.
+    pub branch: Option<Branch>,
+    /// The directory of the host that is mounted.
+    pub workspace: Option<Workspace>,
+    /// Whom the agent runs as.
+    pub agent: AgentUser,
+    /// How much the sandbox may use.
+    pub limits: LimitsRequest,
+    /// What the root file system is; by default writable where the policy allows it.
+    pub root: Option<RootFilesystem>,
+    /// How far the sandbox reaches.
+    pub network: NetworkRequest,
+    /// Whether the agent may ask for root inside.
+    pub sudo: SudoRequest,
+    /// Environment variables of what runs inside, at most 1 MiB in all.
+    pub environment: BTreeMap<EnvName, EnvValue>,
+}
+
+impl SandboxRequest {
+    /// Asks for a sandbox of an image, with no repository, workspace, network, sudo or environment.
+    pub fn new(image: ImageRef) -> Self {
+        Self {
+            image,
+            repository: None,
+            branch: None,
+            workspace: None,
+            agent: AgentUser::default(),
+            limits: LimitsRequest::default(),
+            root: None,
+            network: NetworkRequest::None,
+            sudo: SudoRequest::Deny,
+            environment: BTreeMap::new(),
+        }
+    }
+}
+
+/// Describes a directory of the host that is mounted into the sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize)]
+pub struct Workspace {
+    /// The directory on the host, with symbolic links already followed.
+    pub host: HostPath,
+    /// Where it is mounted inside; [`DEFAULT_WORKSPACE_PATH`] is a good place.
+    pub guest: GuestPath,
+    /// What may be done with it.
+    pub access: Access,
+}
+
+words! {
+    /// Tells what may be done with a mounted directory.
+    Access is "an access" {
+        /// It may be read.
+        ReadOnly = "read-only",
+        /// It may be read and written.
+        ReadWrite = "read-write",
+    }
+}
+
+words! {
+    /// Tells what the root file system is.
+    RootFilesystem is "a root file system" {
+        /// It cannot be written; a few sized memory file systems can.
+        ReadOnly = "read-only",
+        /// It can be written, up to the disk limit.
+        Writable = "writable",
+    }
+}
+
+words! {
+    /// Tells how far a sandbox reaches.
+    NetworkRequest is "a network" {
+        /// Nowhere.
+        None = "none",
+        /// Allowed destinations, through the egress gateway.
+        Egress = "egress",
+    }
+}
+
+words! {
+    /// Tells whether the agent may ask for root inside the container.
+    SudoRequest is "a sudo request" {
+        /// It may not.
+        Deny = "deny",
+        /// It may, and the host decides and records each time.
+        Allow = "allow",
+    }
+}
+
+/// Where a workspace is mounted unless somebody says otherwise.
+pub const DEFAULT_WORKSPACE_PATH: &str = "/workspace";

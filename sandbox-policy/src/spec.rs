@@ -1,0 +1,133 @@
+//! A sandbox that a policy has agreed to.
+//!
+//! Invariant: only [`Policy::check`](crate::Policy::check) makes one, and nothing changes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serializer;
+
+use crate::{
+    AgentUser, Branch, ByteSize, Control, EnvName, EnvValue, GuestPath, ImageRef, Limits, NetworkRequest, PullRule,
+    RepoId, RootFilesystem, SudoRequest, UserNamespaceRule, Workspace,
+};
+
+/// Describes a sandbox that a policy has agreed to, in full: every default is filled in.
+///
+/// As JSON it lists the names of the environment's variables, never their values.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SandboxSpec {
+    pub(crate) policy_name: String,
+    pub(crate) repository: Option<RepoId>,
+    pub(crate) branch: Option<Branch>,
+    pub(crate) image: ImageRef,
+    pub(crate) pull: PullRule,
+    pub(crate) workspace: Option<Workspace>,
+    pub(crate) agent: AgentUser,
+    pub(crate) limits: Limits,
+    pub(crate) root: RootFilesystem,
+    pub(crate) tmpfs: Vec<Tmpfs>,
+    pub(crate) network: NetworkRequest,
+    pub(crate) sudo: SudoRequest,
+    pub(crate) user_namespace: UserNamespaceRule,
+    #[serde(serialize_with = "names_alone")]
+    pub(crate) environment: BTreeMap<EnvName, EnvValue>,
+    pub(crate) required: BTreeSet<Control>,
+    pub(crate) waived: BTreeMap<Control, String>,
+}
+
+impl SandboxSpec {
+    /// Returns the name of the policy that agreed.
+    pub fn policy_name(&self) -> &str {
+        &self.policy_name
+    }
+
+    /// Returns the repository that the sandbox is for.
+    pub fn repository(&self) -> Option<&RepoId> {
+        self.repository.as_ref()
+    }
+
+    /// Returns the branch that the sandbox is for.
+    pub fn branch(&self) -> Option<&Branch> {
+        self.branch.as_ref()
+    }
+
+    /// Returns the image that the sandbox starts from.
+    pub fn image(&self) -> &ImageRef {
+        &self.image
+    }
+
+    /// Tells when the image may be fetched.
+    pub fn pull(&self) -> PullRule {
+        self.pull
+    }
+
+    /// Returns the directory of the host that is mounted.
+    pub fn workspace(&self) -> Option<&Workspace> {
+        self.workspace.as_ref()
+    }
+
+    /// Returns whom the agent runs as.
+    pub fn agent(&self) -> AgentUser {
+        self.agent
+    }
+
+    /// Returns how much the sandbox may use.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Returns what the root file system is.
+    pub fn root(&self) -> RootFilesystem {
+        self.root
+    }
+
+    /// Returns the memory file systems to mount, before the workspace; none on a writable root.
+    pub fn tmpfs(&self) -> &[Tmpfs] {
+        &self.tmpfs
+    }
+
+    /// Tells how far the sandbox reaches.
+    pub fn network(&self) -> NetworkRequest {
+        self.network
+    }
+
+    /// Tells whether the agent may ask for root inside.
+    pub fn sudo(&self) -> SudoRequest {
+        self.sudo
+    }
+
+    /// Tells whether root inside must be nobody on the host.
+    pub fn user_namespace(&self) -> UserNamespaceRule {
+        self.user_namespace
+    }
+
+    /// Returns the environment variables of what runs inside.
+    pub fn environment(&self) -> &BTreeMap<EnvName, EnvValue> {
+        &self.environment
+    }
+
+    /// Returns the controls that must hold, each of which is reported as enforced.
+    pub fn required(&self) -> &BTreeSet<Control> {
+        &self.required
+    }
+
+    /// Returns the controls that ought to hold and cannot be enforced, which the policy waives, each
+    /// with the reason why it is not enforced.
+    pub fn waived(&self) -> &BTreeMap<Control, String> {
+        &self.waived
+    }
+}
+
+/// Describes a file system in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize)]
+pub struct Tmpfs {
+    /// Where it is mounted inside.
+    pub path: GuestPath,
+    /// The most it holds.
+    pub size: ByteSize,
+}
+
+fn names_alone<S: Serializer>(environment: &BTreeMap<EnvName, EnvValue>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(environment.keys())
+}
