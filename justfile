@@ -1,0 +1,56 @@
+# The verbs of this workspace: `just` lists them. Each is one command that also works without just.
+
+_list:
+    @just --list --unsorted
+
+# A whole sandbox, from nothing to CPython's tests inside it.
+first-light:
+    scripts/first-light
+
+# All tests against a real engine; arguments go to nextest.
+test *arguments:
+    scripts/test {{ arguments }}
+
+# The tests that need no engine and answer in seconds.
+test-policy:
+    cargo nextest run -p sandbox-policy
+
+# Formats everything.
+format:
+    cargo fmt --all
+
+# Clippy, as the gate runs it.
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# The documentation, as the gate builds it.
+docs:
+    RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+
+# Licences, bans and sources of all dependencies.
+deny:
+    cargo deny check bans licenses sources
+
+# The benchmarks, against the development engine.
+bench *arguments:
+    scripts/engine start && scripts/image && eval "$(scripts/engine env)" && cargo bench --workspace {{ arguments }}
+
+# start, stop, status or env of the development engine.
+engine verb="start":
+    scripts/engine {{ verb }}
+
+# start, stop, status or env of the test registry.
+registry verb="start":
+    scripts/registry {{ verb }}
+
+# Builds and imports the test images.
+image *names:
+    scripts/image {{ names }}
+
+# What sandboxes have left on this host.
+residue:
+    scripts/residue
+
+# All that has to pass before a change is handed in.
+ci:
+    .ci/run
