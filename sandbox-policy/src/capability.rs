@@ -24,6 +24,8 @@ words! {
         EgressAllowlist = "egress-allowlist",
         /// Git reaches only the sandbox's repository, through the git gateway.
         GitBroker = "git-broker",
+        /// Nothing of the host's file system but the workspace is mounted.
+        HostFilesystem = "host-filesystem",
         /// A ceiling on memory, with no swap beside it.
         Memory = "memory",
         /// No network interface but loopback.
@@ -59,6 +61,7 @@ impl Control {
             Self::Disk => "a ceiling on what is written to the sandbox's own file system",
             Self::EgressAllowlist => "only allowed destinations are reached, through a gateway",
             Self::GitBroker => "git reaches only the sandbox's repository, through a gateway",
+            Self::HostFilesystem => "nothing of the host's file system but the workspace is mounted",
             Self::Memory => "a ceiling on memory, with no swap beside it",
             Self::NoNetwork => "no network interface but loopback",
             Self::NoNewPrivileges => "no program gains privilege by being executed",

@@ -163,11 +163,12 @@ fn denied(field: &str, requested: &str, allowed: &str) -> Violation {
 
 /// No network is needed even where egress is asked for: the container reaches out through a socket
 /// that the host serves, and has no interface of its own.
-const ALWAYS_NEEDED: [Control; 11] = [
+const ALWAYS_NEEDED: [Control; 12] = [
     Control::AgentUser,
     Control::CapabilityDrop,
     Control::Cpu,
     Control::Disk,
+    Control::HostFilesystem,
     Control::Memory,
     Control::NoNetwork,
     Control::NoNewPrivileges,

@@ -1,0 +1,157 @@
+//! A policy in words, for people.
+
+use crate::{
+    Control, DigestRule, ImageRule, Limits, NetworkRule, Permission, Policy, PullRule, RootRule, SudoRule,
+    UserNamespaceRule, WorkspaceRule,
+};
+
+/// Says what one part of a policy is set to and what that means.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize)]
+pub struct Explanation {
+    /// The key, as it stands in a document: `limits.memory`.
+    pub field: &'static str,
+    /// What it is set to: `4GiB`.
+    pub value: String,
+    /// What that means for a sandbox.
+    pub meaning: &'static str,
+}
+
+impl Policy {
+    /// Explains every part of the policy, in the order of its document.
+    ///
+    /// The policy is taken apart in full, so a new part does not compile until it is explained.
+    pub fn explain(&self) -> Vec<Explanation> {
+        let Self {
+            sources: _,
+            sandboxes,
+            limits: Limits { cpus, memory, disk, processes, open_files, lifetime },
+            root,
+            network,
+            sudo,
+            user_namespace,
+            image: ImageRule { require_digest, pull },
+            workspace,
+            waived,
+        } = self;
+        let part = |field, value: &dyn ToString, meaning| Explanation { field, value: value.to_string(), meaning };
+        vec![
+            part("name", &self.name(), "how the policy is called in reports"),
+            part("sandboxes", sandboxes, explain_sandboxes(*sandboxes)),
+            part("root", root, explain_root(*root)),
+            part("network", network, explain_network(*network)),
+            part("sudo", sudo, explain_sudo(*sudo)),
+            part("user-namespace", user_namespace, explain_user_namespace(*user_namespace)),
+            part("workspace", workspace, explain_workspace(*workspace)),
+            part(
+                "waive",
+                &listed(waived.iter().copied()),
+                "controls that a sandbox may be without where they cannot be enforced",
+            ),
+            part("limits.cpus", cpus, "the most processor time at once, in CPUs"),
+            part("limits.memory", memory, "the most memory, with no swap beside it"),
+            part("limits.disk", disk, "the most that is written to the sandbox's own file system"),
+            part("limits.processes", processes, "the most processes and threads at once"),
+            part("limits.open-files", open_files, "the most open files of each process"),
+            part("limits.lifetime", lifetime, "the time after which the sandbox is ended"),
+            part("image.digest", require_digest, explain_digest(*require_digest)),
+            part("image.pull", pull, explain_pull(*pull)),
+        ]
+    }
+}
+
+fn explain_sandboxes(rule: Permission) -> &'static str {
+    match rule {
+        Permission::Allow => "a request is weighed against the rest of the policy",
+        Permission::Deny => "every request is refused",
+    }
+}
+
+fn explain_root(rule: RootRule) -> &'static str {
+    match rule {
+        RootRule::ReadOnly => "the root file system cannot be written; a few places in memory can",
+        RootRule::Writable => "the root file system may be written, up to the disk limit",
+    }
+}
+
+fn explain_network(rule: NetworkRule) -> &'static str {
+    match rule {
+        NetworkRule::Egress => "allowed destinations may be reached through the egress gateway",
+        NetworkRule::None => "nothing outside the sandbox can be reached",
+    }
+}
+
+fn explain_sudo(rule: SudoRule) -> &'static str {
+    match rule {
+        SudoRule::Allow => "the agent may ask for root inside, and the host decides and records",
+        SudoRule::Deny => "the agent never has root, not even inside",
+    }
+}
+
+fn explain_user_namespace(rule: UserNamespaceRule) -> &'static str {
+    match rule {
+        UserNamespaceRule::Optional => "root inside may be root of the host to the kernel",
+        UserNamespaceRule::Required => "root inside must be nobody on the host",
+    }
+}
+
+fn explain_workspace(rule: WorkspaceRule) -> &'static str {
+    match rule {
+        WorkspaceRule::None => "no directory of the host may be mounted",
+        WorkspaceRule::ReadOnly => "a directory of the host may be mounted for reading",
+        WorkspaceRule::ReadWrite => "a directory of the host may be mounted and written",
+    }
+}
+
+fn explain_digest(rule: DigestRule) -> &'static str {
+    match rule {
+        DigestRule::Optional => "an image may be named by a tag, whose content may change",
+        DigestRule::Required => "an image must be named by its digest or its local id",
+    }
+}
+
+fn explain_pull(rule: PullRule) -> &'static str {
+    match rule {
+        PullRule::IfMissing => "an image that the engine lacks is fetched from its registry",
+        PullRule::Never => "an image is never fetched: the engine must have it",
+    }
+}
+
+fn listed(controls: impl Iterator<Item = Control>) -> String {
+    let words: Vec<&str> = controls.map(Control::as_str).collect();
+    if words.is_empty() { "nothing".to_owned() } else { words.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value_of(policy: &Policy, field: &str) -> String {
+        let mut parts = policy.explain().into_iter();
+        parts.find(|part| part.field == field).unwrap().value
+    }
+
+    #[test]
+    fn explains_what_is_set() {
+        let policy = Policy::maximum();
+        assert_eq!(value_of(&policy, "root"), "read-only");
+        assert_eq!(value_of(&policy, "limits.memory"), "4GiB");
+        assert_eq!(value_of(&policy, "waive"), "nothing");
+        let policy = policy.with_waived(Control::Disk).with_waived(Control::Cpu);
+        assert_eq!(value_of(&policy, "waive"), "cpu disk");
+    }
+
+    #[test]
+    fn every_key_of_a_document_is_explained() {
+        let fields: Vec<&str> = Policy::standard().explain().iter().map(|part| part.field).collect();
+        let mut section = String::new();
+        for line in Policy::standard().to_toml().lines() {
+            if let Some(name) = line.strip_prefix('[') {
+                section = format!("{}.", name.trim_end_matches(']'));
+            } else if let Some((key, _)) = line.split_once(" = ")
+                && key != "version"
+            {
+                assert!(fields.contains(&format!("{section}{key}").as_str()), "{section}{key}");
+            }
+        }
+    }
+}
