@@ -1,10 +1,7 @@
-//! Properties of the policy that hold for every input.
+//! What the policy promises to those who build on it: decisions by table, properties for every input.
 
-use sandbox_policy::{PRESETS, Policy};
-
-#[test]
-fn every_preset_has_a_policy() {
-    for name in PRESETS {
-        assert_eq!(Policy::preset(name).unwrap().name(), name);
-    }
-}
+mod branch;
+mod check;
+mod meet;
+mod parse;
+mod strategies;

@@ -1,0 +1,175 @@
+//! Arbitrary policies, requests and capabilities, each part loose often enough to be accepted.
+
+use std::collections::BTreeSet;
+
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use sandbox_policy::{
+    Access, ByteSize, Capabilities, Control, CpuCount, DigestRule, EnvName, EnvValue, GuestPath, HostPath, ImageRef,
+    ImageRule, Limits, LimitsRequest, NetworkRequest, NetworkRule, OpenFiles, Permission, Policy, PolicyName,
+    ProcessCount, PullRule, RepoId, RootFilesystem, RootRule, SandboxRequest, Span, SudoRequest, SudoRule, Support,
+    UserNamespaceRule, Workspace, WorkspaceRule,
+};
+
+/// Makes mostly the first of some words, and now and then any of them.
+fn mostly<T>(word: T, all: &'static [T]) -> impl Strategy<Value = T>
+where
+    T: Copy + std::fmt::Debug + 'static,
+{
+    prop_oneof![3 => Just(word), 1 => select(all)]
+}
+
+/// Makes values of a parsed type from a list of texts that all parse.
+fn parsed<T>(texts: &'static [&'static str]) -> impl Strategy<Value = T>
+where
+    T: std::str::FromStr + std::fmt::Debug,
+{
+    select(texts).prop_filter_map("a text that parses", |text| text.parse().ok())
+}
+
+fn cpus() -> impl Strategy<Value = CpuCount> {
+    parsed(&["0.001", "0.01", "0.5", "1", "1.999", "2", "8", "4000000"])
+}
+
+fn size() -> impl Strategy<Value = ByteSize> {
+    parsed(&["0B", "1048575B", "1MiB", "16MiB", "17825793B", "1GiB", "4GiB", "32GiB", "1TiB", "9223372036854775807B"])
+}
+
+fn processes() -> impl Strategy<Value = ProcessCount> {
+    parsed(&["1", "7", "8", "100", "512", "4294967295"])
+}
+
+fn open_files() -> impl Strategy<Value = OpenFiles> {
+    parsed(&["1", "63", "64", "1000", "1024", "4294967295"])
+}
+
+fn lifetime() -> impl Strategy<Value = Span> {
+    parsed(&["0s", "1s", "61s", "8h", "30d", "4294967295s"])
+}
+
+pub(crate) fn limits() -> impl Strategy<Value = Limits> {
+    (cpus(), size(), size(), processes(), open_files(), lifetime()).prop_map(
+        |(cpus, memory, disk, processes, open_files, lifetime)| Limits {
+            cpus,
+            memory,
+            disk,
+            processes,
+            open_files,
+            lifetime,
+        },
+    )
+}
+
+fn limits_request() -> impl Strategy<Value = LimitsRequest> {
+    let rarely = 0.05;
+    (
+        option::weighted(rarely, cpus()),
+        option::weighted(rarely, size()),
+        option::weighted(rarely, size()),
+        option::weighted(rarely, processes()),
+        option::weighted(rarely, open_files()),
+        option::weighted(rarely, lifetime()),
+    )
+        .prop_map(|(cpus, memory, disk, processes, open_files, lifetime)| LimitsRequest {
+            cpus,
+            memory,
+            disk,
+            processes,
+            open_files,
+            lifetime,
+        })
+}
+
+fn policy_limits() -> impl Strategy<Value = Limits> {
+    let standard = *Policy::standard().limits();
+    prop_oneof![1 => limits(), 4 => Just(standard)]
+}
+
+fn image_rule() -> impl Strategy<Value = ImageRule> {
+    (mostly(DigestRule::Optional, DigestRule::ALL), select(PullRule::ALL))
+        .prop_map(|(require_digest, pull)| ImageRule { require_digest, pull })
+}
+
+pub(crate) fn policy() -> impl Strategy<Value = Policy> {
+    let names = parsed::<PolicyName>(&["host", "user", "ci/x 2", "a@b:c+d", "standard"]);
+    let permission = mostly(Permission::Allow, Permission::ALL);
+    (
+        (names, permission, policy_limits(), image_rule()),
+        mostly(RootRule::Writable, RootRule::ALL),
+        mostly(NetworkRule::Egress, NetworkRule::ALL),
+        mostly(SudoRule::Allow, SudoRule::ALL),
+        select(UserNamespaceRule::ALL),
+        mostly(WorkspaceRule::ReadWrite, WorkspaceRule::ALL),
+        subsequence(Control::ALL, 0..=Control::ALL.len()),
+    )
+        .prop_map(|((name, permission, limits, image), root, network, sudo, users, workspace, waived)| {
+            let policy = Policy::standard()
+                .with_name(name)
+                .with_sandboxes(permission)
+                .with_limits(limits)
+                .with_root(root)
+                .with_network(network)
+                .with_sudo(sudo)
+                .with_user_namespace(users)
+                .with_image(image)
+                .with_workspace(workspace);
+            waived.into_iter().fold(policy, Policy::with_waived)
+        })
+}
+
+fn workspace() -> impl Strategy<Value = Workspace> {
+    (
+        parsed::<HostPath>(&["/work/x", "/home/u/p", "/root/x", "/tmp/x", "/etc/x"]),
+        parsed::<GuestPath>(&["/workspace", "/home/agent", "/tmp/x", "/opt/x", "/usr"]),
+        select(Access::ALL),
+    )
+        .prop_map(|(host, guest, access)| Workspace { host, guest, access })
+}
+
+pub(crate) fn request() -> impl Strategy<Value = SandboxRequest> {
+    let image = parsed::<ImageRef>(&[
+        "debian:12",
+        "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        "a.b/c@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+    ]);
+    (
+        image,
+        option::of(parsed::<RepoId>(&["owner/name", "o/.github"])),
+        option::weighted(0.3, workspace()),
+        limits_request(),
+        option::weighted(0.3, select(RootFilesystem::ALL)),
+        mostly(NetworkRequest::None, NetworkRequest::ALL),
+        mostly(SudoRequest::Deny, SudoRequest::ALL),
+        option::of((parsed::<EnvName>(&["A", "PATH"]), "[a-z]{0,9}")),
+    )
+        .prop_map(|(image, repository, workspace, limits, root, network, sudo, variable)| {
+            let mut request = SandboxRequest::new(image);
+            request.repository = repository;
+            request.workspace = workspace;
+            request.limits = limits;
+            request.root = root;
+            request.network = network;
+            request.sudo = sudo;
+            request.environment = variable
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, EnvValue::try_from(value).ok()?)))
+                .collect();
+            request
+        })
+}
+
+/// Makes reports in which most controls are enforced, and some are not or are left out.
+pub(crate) fn capabilities() -> impl Strategy<Value = Capabilities> {
+    (subsequence(Control::ALL, 0..=2), subsequence(Control::ALL, 0..=2)).prop_map(|(unsupported, absent)| {
+        let absent: BTreeSet<Control> = absent.into_iter().collect();
+        Control::ALL.iter().filter(|control| !absent.contains(control)).fold(Capabilities::new(), |all, control| {
+            let support = if unsupported.contains(control) {
+                Support::Unsupported { why: "a test".to_owned(), hint: "none".to_owned() }
+            } else {
+                Support::Enforced { by: "a test".to_owned() }
+            };
+            all.with(*control, support)
+        })
+    })
+}
