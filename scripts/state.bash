@@ -54,7 +54,7 @@ lock() {
 # or a zombie. Field 22 of /proc/PID/stat (proc(5)); the name in field 2 may hold spaces.
 start_time() {
     local stat fields
-    { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
+    read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
     read -ra fields <<<"${stat##*) }"
     [[ ${fields[0]} != Z ]] && printf '%s\n' "${fields[19]}"
 }
