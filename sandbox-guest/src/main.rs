@@ -1,2 +1,39 @@
 //! Process 1 of every sandbox.
-fn main() {}
+//!
+//! `sandbox-guest [SOCKET]` connects to its host's socket and carries out what the host asks, as the agent's user. It
+//! has one thread and needs nothing from the image: no shell, no C library, no `/etc/passwd`, no writable file system.
+
+mod agent;
+mod attest;
+mod cgroup;
+mod control;
+mod deadline;
+mod descendants;
+mod environment;
+mod exec;
+mod failure;
+mod files;
+mod init;
+mod procfs;
+mod supervise;
+mod sys;
+mod terminal;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use sandbox_guest::wire::{GUEST_DIRECTORY, GUEST_SOCKET};
+
+fn main() -> ExitCode {
+    let socket =
+        std::env::args_os().nth(1).map_or_else(|| Path::new(GUEST_DIRECTORY).join(GUEST_SOCKET), PathBuf::from);
+    match init::run(&socket) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Whoever started the guest may not read what it says.
+            let _ = writeln!(std::io::stderr(), "sandbox-guest: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Becomes the agent: limits first, then every privilege goes, and what is left is checked.
+
+use std::io;
+
+use rustix::fs::Mode;
+use rustix::process::{Gid, Resource, Rlimit, Uid, geteuid, getgroups, setrlimit, umask};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, no_new_privs, set_capabilities,
+    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
+use sandbox_guest::wire::{Identity, Setup};
+
+use crate::sys;
+
+/// What could not be done on the way.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// A resource limit.
+    Limits(io::Error),
+    /// A privilege that did not go.
+    Privileges(io::Error),
+}
+
+/// Turns this process into one that the agent may own. There is no way back.
+pub(crate) fn become_agent(setup: &Setup) -> Result<(), Refusal> {
+    let files = Rlimit { current: Some(setup.open_files), maximum: Some(setup.open_files) };
+    setrlimit(Resource::Nofile, files).map_err(|error| Refusal::Limits(error.into()))?;
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+        .map_err(|error| Refusal::Limits(error.into()))?;
+    umask(Mode::WGRP | Mode::WOTH);
+    let privileged = geteuid().is_root();
+    drop_privileges(setup.agent, privileged).map_err(Refusal::Privileges)?;
+    verify(setup.agent, privileged).map_err(Refusal::Privileges)
+}
+
+/// Whether this process, if it is not root, already is the agent and nobody else.
+pub(crate) fn is_agent(agent: Identity) -> io::Result<bool> {
+    Ok(sys::identities()? == ([agent.uid; 3], [agent.gid; 3]))
+}
+
+fn drop_privileges(agent: Identity, privileged: bool) -> io::Result<()> {
+    // Kernels before 4.3 have no ambient set to clear; `verify` looks at what matters.
+    let _ = clear_ambient_capability_set();
+    if privileged {
+        match sys::drop_bounding_set() {
+            // Without CAP_SETPCAP the set stays; no_new_privs and the user id keep it from ever being used.
+            Err(error) if error.raw_os_error() != Some(libc::EPERM) => return Err(error),
+            _ => {}
+        }
+        let (uid, gid) = (Uid::from_raw(agent.uid), Gid::from_raw(agent.gid));
+        set_thread_groups(&[])?;
+        set_thread_res_gid(gid, gid, gid)?;
+        set_thread_res_uid(uid, uid, uid)?;
+    }
+    set_capabilities(None, NO_CAPABILITIES)?;
+    set_no_new_privs(true)?;
+    Ok(())
+}
+
+const NO_CAPABILITIES: CapabilitySets = CapabilitySets {
+    effective: CapabilitySet::empty(),
+    permitted: CapabilitySet::empty(),
+    inheritable: CapabilitySet::empty(),
+};
+
+fn verify(agent: Identity, privileged: bool) -> io::Result<()> {
+    let sets = capabilities(None)?;
+    let holds = is_agent(agent)?
+        && (!privileged || getgroups()?.is_empty())
+        && sets == NO_CAPABILITIES
+        && no_new_privs()?
+        // A program of user 0 gets what the bounding set has (capabilities(7)); for others it is out of reach.
+        && (!privileged || agent.uid != 0 || sys::bounding_set_is_empty());
+    if holds { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EPERM)) }
+}

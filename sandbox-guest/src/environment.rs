@@ -1,0 +1,176 @@
+//! The environment that a program starts with.
+//!
+//! The image's own variables, then what the agent's entry in `/etc/passwd` says, then what the host asked for.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsString};
+use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, stat};
+use sandbox_guest::wire::{Failure, Identity};
+
+use crate::failure::{invalid, printable};
+
+/// Where programs are looked up if the image does not say.
+const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How much of `/etc/passwd` is read, in bytes.
+const MAX_PASSWD: u64 = 1 << 20;
+
+/// A variable: its name and its value.
+type Variable = (Vec<u8>, Vec<u8>);
+
+/// What every program of the agent finds in its environment.
+#[derive(Debug)]
+pub(crate) struct Environment {
+    variables: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Environment {
+    /// Makes it from the guest's own variables and the image's `/etc/passwd`.
+    pub(crate) fn new(own: impl Iterator<Item = (OsString, OsString)>, agent: Identity) -> Self {
+        let mut variables: BTreeMap<_, _> = own
+            .map(|(name, value)| (name.into_vec(), value.into_vec()))
+            .filter(|(name, _)| !name.starts_with(b"LD_") && name != b"HOSTNAME")
+            .collect();
+        variables.entry(b"PATH".to_vec()).or_insert_with(|| DEFAULT_PATH.to_vec());
+        variables.entry(b"LANG".to_vec()).or_insert_with(|| b"C.UTF-8".to_vec());
+        let account = find_account(&read_passwd(), agent.uid).unwrap_or_else(|| Account {
+            name: b"agent".to_vec(),
+            home: default_home(agent).to_vec(),
+            shell: Vec::new(),
+        });
+        variables.insert(b"USER".to_vec(), account.name.clone());
+        variables.insert(b"LOGNAME".to_vec(), account.name);
+        variables.insert(b"HOME".to_vec(), account.home);
+        if account.shell.is_empty() {
+            variables.remove(b"SHELL".as_slice());
+        } else {
+            variables.insert(b"SHELL".to_vec(), account.shell);
+        }
+        Self { variables }
+    }
+
+    /// Adds what a request asked for.
+    pub(crate) fn with(&self, asked: Vec<Variable>, terminal: bool) -> Result<Self, Failure> {
+        let mut variables = self.variables.clone();
+        if terminal {
+            variables.entry(b"TERM".to_vec()).or_insert_with(|| b"xterm-256color".to_vec());
+        }
+        for (name, value) in asked {
+            if name.is_empty() || name.contains(&b'=') || name.contains(&0) || value.contains(&0) {
+                return Err(invalid(format!(
+                    "environment: variable \"{}\", a name without \"=\" and NUL, and a value without NUL, is needed",
+                    printable(&name)
+                )));
+            }
+            variables.insert(name, value);
+        }
+        Ok(Self { variables })
+    }
+
+    /// A variable's value.
+    pub(crate) fn value(&self, name: &str) -> Option<&[u8]> {
+        self.variables.get(name.as_bytes()).map(Vec::as_slice)
+    }
+
+    /// The strings that `execve(2)` takes.
+    pub(crate) fn strings(&self) -> Vec<CString> {
+        let join = |(name, value): (&Vec<u8>, &Vec<u8>)| CString::new([name, &b"="[..], value].concat()).ok();
+        self.variables.iter().filter_map(join).collect()
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Account {
+    name: Vec<u8>,
+    home: Vec<u8>,
+    shell: Vec<u8>,
+}
+
+/// Finds a user in the text of a passwd(5) file; what is not an entry is passed over.
+fn find_account(text: &[u8], uid: u32) -> Option<Account> {
+    text.split(|&byte| byte == b'\n').find_map(|line| {
+        let fields: Vec<&[u8]> = line.split(|&byte| byte == b':').collect();
+        let &[name, _, id, _, _, home, shell] = fields.as_slice() else { return None };
+        let id: u32 = str::from_utf8(id).ok()?.parse().ok()?;
+        let plain = |field: &[u8]| !field.contains(&0);
+        (id == uid && !name.is_empty() && home.starts_with(b"/") && plain(name) && plain(home) && plain(shell))
+            .then(|| Account { name: name.to_vec(), home: home.to_vec(), shell: shell.to_vec() })
+    })
+}
+
+/// Reads `/etc/passwd` if it is a regular file; the image may have put anything there.
+fn read_passwd() -> Vec<u8> {
+    let mut text = Vec::new();
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    if let Ok(file) = openat(CWD, "/etc/passwd", flags, Mode::empty())
+        && fstat(&file).is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::RegularFile)
+    {
+        // What could be read until an error is as good as a shorter file.
+        let _ = std::fs::File::from(file).take(MAX_PASSWD).read_to_end(&mut text);
+    }
+    text
+}
+
+fn default_home(agent: Identity) -> &'static [u8] {
+    let own = |found: rustix::fs::Stat| {
+        FileType::from_raw_mode(found.st_mode) == FileType::Directory && found.st_uid == agent.uid
+    };
+    if stat("/home/agent").is_ok_and(own) { b"/home/agent" } else { b"/tmp" }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const AGENT: Identity = Identity { uid: 4_000_000_001, gid: 1 };
+
+    fn pairs(list: &[(&str, &str)]) -> Vec<Variable> {
+        list.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
+    }
+
+    #[test]
+    fn an_account_is_found_by_its_number() {
+        let text = b"root:x:0:0:root:/root:/bin/bash\nbroken\ndev:x:1000:1000:,,,:/home/dev:/bin/zsh\n";
+        let account = find_account(text, 1000).unwrap();
+        assert_eq!(account, Account { name: b"dev".into(), home: b"/home/dev".into(), shell: b"/bin/zsh".into() });
+        assert_eq!(find_account(text, 7), None);
+        assert_eq!(find_account(b"a:x:1000:1:::", 1000), None);
+    }
+
+    #[test]
+    fn the_image_sets_the_base_and_the_request_has_the_last_word() {
+        let own = [("LD_PRELOAD", "/evil.so"), ("PATH", "/opt/bin"), ("HOSTNAME", "h"), ("HOME", "/root"), ("X", "1")];
+        let own = own.map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let base = Environment::new(own.into_iter(), AGENT);
+        assert_eq!((base.value("LD_PRELOAD"), base.value("HOSTNAME"), base.value("TERM")), (None, None, None));
+        assert_eq!((base.value("PATH"), base.value("USER")), (Some(&b"/opt/bin"[..]), Some(&b"agent"[..])));
+        assert_ne!(base.value("HOME"), Some(&b"/root"[..]));
+        let full = base.with(pairs(&[("X", "2"), ("HOME", "/h")]), true).unwrap();
+        assert_eq!((full.value("X"), full.value("HOME")), (Some(&b"2"[..]), Some(&b"/h"[..])));
+        assert_eq!(full.value("TERM"), Some(&b"xterm-256color"[..]));
+        assert!(full.strings().iter().any(|string| string.as_bytes() == b"LANG=C.UTF-8"));
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_a_variable_is_refused() {
+        let base = Environment::new(std::iter::empty(), AGENT);
+        for name in ["", "A=B", "A\0"] {
+            assert!(base.with(pairs(&[(name, "v")]), false).is_err(), "{name:?}");
+        }
+        assert!(base.with(pairs(&[("A", "v\0")]), false).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_passwd_makes_it_fail(text in proptest::collection::vec(any::<u8>(), 0..400), uid: u32) {
+            if let Some(account) = find_account(&text, uid) {
+                prop_assert!(account.home.starts_with(b"/"));
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Process 1: connects, agrees on the terms, and hands each request to a process of its own.
+//!
+//! It never waits for anything but its host and its time, so that nothing inside the sandbox can hold it up. It ends
+//! when either is over, and the kernel then ends everything else in its process namespace (pid_namespaces(7)).
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{DumpableBehavior, geteuid, getpid, set_child_subreaper, set_dumpable_behavior};
+use sandbox_guest::frame::{Incoming, receive, send};
+use sandbox_guest::wire::{FailureKind, Hello, MAX_TO_GUEST, MAX_TO_HOST, PROTOCOL, Request, Setup};
+
+use crate::agent::is_agent;
+use crate::cgroup::MemoryEvents;
+use crate::control::{Control, refuse};
+use crate::descendants::Family;
+use crate::environment::Environment;
+use crate::failure::{failed, failure, invalid};
+use crate::{attest, deadline, files, supervise, sys};
+
+/// How long the host may take to answer the first message.
+const MAX_SETUP: Duration = Duration::from_secs(60);
+
+/// What holds for every request.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    /// The host's terms.
+    pub(crate) setup: Setup,
+    /// What programs find in their environment.
+    pub(crate) environment: Environment,
+    /// The count of what the memory limit has killed.
+    pub(crate) memory: MemoryEvents,
+    /// When the sandbox ends.
+    pub(crate) ends: Instant,
+}
+
+/// The descriptors that are process 1's alone.
+#[derive(Debug)]
+struct Own {
+    channel: OwnedFd,
+    signals: OwnedFd,
+}
+
+/// Serves a host until it has gone, its time is over or it no longer makes sense.
+pub(crate) fn run(socket: &Path) -> io::Result<()> {
+    sys::close_inherited();
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    sys::default_signals();
+    sys::ignore_signal(libc::SIGCHLD);
+    sys::ignore_signal(libc::SIGPIPE);
+    let first = getpid().is_init();
+    if !first {
+        set_child_subreaper(Some(getpid()))?;
+    }
+    // A signal's default does nothing to process 1 (pid_namespaces(7)), so these are read rather than awaited.
+    let signals = sys::signal_descriptor(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?;
+    let channel = UnixStream::connect(socket)?;
+    let setup = agree(&channel)?;
+    channel.set_nonblocking(true)?;
+    let guest = Guest {
+        environment: Environment::new(std::env::vars_os(), setup.agent),
+        memory: MemoryEvents::find(),
+        ends: deadline::after(Duration::from_secs(setup.lifetime)),
+        setup,
+    };
+    let mut own = Some(Own { channel: channel.into(), signals });
+    // However it came, the end is the end: what the host sent last is no reason to stay.
+    let _ = guest.serve(&mut own);
+    if !first {
+        // Nobody else ends what was started.
+        let ended = sys::signal_descriptor(&[libc::SIGCHLD])?;
+        Family::new(None).end(ended);
+    }
+    Ok(())
+}
+
+/// Says hello and learns the terms.
+fn agree(channel: &UnixStream) -> io::Result<Setup> {
+    send(channel, &Hello { protocol: PROTOCOL }, &[], MAX_TO_HOST)?;
+    channel.set_read_timeout(Some(MAX_SETUP))?;
+    let Some((setup, _)) = receive::<Setup>(channel, MAX_TO_GUEST)? else {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the host closed before it sent its terms"));
+    };
+    if setup.protocol != PROTOCOL {
+        let text = format!("the host speaks protocol {}, this guest speaks {PROTOCOL}", setup.protocol);
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    if !geteuid().is_root() && !is_agent(setup.agent)? {
+        let (agent, own) = (setup.agent, geteuid().as_raw());
+        let text = format!("agent {}:{} asked, and user {own} can only be itself", agent.uid, agent.gid);
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
+    Ok(setup)
+}
+
+impl Guest {
+    fn serve(&self, own: &mut Option<Own>) -> io::Result<()> {
+        let mut frame = Incoming::new(MAX_TO_GUEST);
+        while let Some(Own { channel, signals }) = own {
+            let mut ready = [PollFd::new(channel, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+            match poll(&mut ready, Some(&deadline::until(self.ends))) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if Instant::now() >= self.ends || !ready[1].revents().is_empty() {
+                return Ok(());
+            }
+            if ready[0].revents().is_empty() {
+                continue;
+            }
+            match frame.advance(channel.as_fd()) {
+                Ok(()) => {
+                    let complete = std::mem::replace(&mut frame, Incoming::new(MAX_TO_GUEST));
+                    let (request, descriptors) = complete.finish()?;
+                    self.dispatch(own, request, descriptors)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a request to a new process; a request that nobody can be told about is an error.
+    fn dispatch(&self, own: &mut Option<Own>, request: Request, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+        let mut descriptors = descriptors.into_iter();
+        let Some(control) = descriptors.next() else {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a request without its control"));
+        };
+        let streams: Vec<_> = descriptors.collect();
+        let wanted = streams_of(&request);
+        if streams.len() != wanted {
+            let text = format!("{} descriptors passed beside the control, {wanted} are needed", streams.len());
+            refuse(control, invalid(text));
+            return Ok(());
+        }
+        let mut parts = Some((request, control, streams));
+        let forked = sys::spawn(&mut || {
+            own.take();
+            sys::default_signals();
+            if let Some((request, control, streams)) = parts.take()
+                && let Ok(control) = Control::new(control)
+            {
+                self.carry_out(request, control, streams);
+            }
+            0
+        });
+        if let (Err(error), Some((_, control, _))) = (forked, parts) {
+            let told = failed("request could not be started", &error);
+            refuse(control, failure(FailureKind::Exhausted, told.errno, told.message));
+        }
+        Ok(())
+    }
+
+    fn carry_out(&self, request: Request, control: Control, streams: Vec<OwnedFd>) {
+        match request {
+            Request::Attest => attest::run(self, &control),
+            Request::Exec(exec) => supervise::run(self, exec, control, streams),
+            request => files::run(self, request, &control, streams),
+        }
+    }
+}
+
+/// How many descriptors a request brings beside its control.
+fn streams_of(request: &Request) -> usize {
+    match request {
+        Request::Exec(exec) if exec.terminal.is_none() => 3,
+        Request::Attest
+        | Request::Exec(_)
+        | Request::List { .. }
+        | Request::MakeDirectory { .. }
+        | Request::Remove { .. }
+        | Request::Stat { .. } => 0,
+        Request::Pack { .. } | Request::Read { .. } | Request::Unpack { .. } | Request::Write { .. } => 1,
+    }
+}

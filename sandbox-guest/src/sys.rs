@@ -1,0 +1,165 @@
+//! The calls for which no safe wrapper exists.
+//!
+//! All unsafe code of the guest is here. What makes most of it sound is one rule: the guest has a single thread, so a
+//! child of `fork(2)` is a whole process, which may allocate and lock as it likes.
+
+#![expect(unsafe_code, reason = "fork, execve and signal dispositions have no safe wrapper")]
+
+use std::ffi::{CStr, CString, c_int};
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use rustix::process::Pid;
+
+/// The highest signal of Linux (signal(7)).
+const LAST_SIGNAL: c_int = 64;
+
+/// Runs `body` in a child, which exits with the status that it returns, and gives the child's process id.
+pub(crate) fn spawn(body: &mut dyn FnMut() -> u8) -> io::Result<Pid> {
+    // SAFETY: the process has one thread (see the module), so no lock is held and no state is half-changed.
+    match unsafe { libc::fork() } {
+        0 => {
+            let bomb = ExitOnDrop;
+            let status = body();
+            std::mem::forget(bomb);
+            exit(status)
+        }
+        child => Pid::from_raw(child).filter(|_| child > 0).ok_or_else(io::Error::last_os_error),
+    }
+}
+
+/// Ends a child that unwinds, before it could return into its parent's frames.
+struct ExitOnDrop;
+
+impl Drop for ExitOnDrop {
+    fn drop(&mut self) {
+        exit(101)
+    }
+}
+
+/// Ends this process at once, running nothing that its parent has registered.
+pub(crate) fn exit(status: u8) -> ! {
+    // SAFETY: `_exit` takes any status and does not return.
+    unsafe { libc::_exit(c_int::from(status)) }
+}
+
+/// Replaces this process by a program; returns only if that failed.
+pub(crate) fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+    };
+    let (arguments, environment) = (pointers(arguments), pointers(environment));
+    // SAFETY: both arrays end with a null pointer, and their strings outlive the call.
+    unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// The kernel's `struct sigaction` for a default disposition: handler, flags, restorer and mask (rt_sigaction(2)).
+static DEFAULT_ACTION: [u64; 4] = [0; 4];
+
+/// Gives every signal its default disposition and blocks none.
+pub(crate) fn default_signals() {
+    for signal in 1..=LAST_SIGNAL {
+        // By number, since C libraries keep two signals to themselves, and whoever started us may ignore those too.
+        // SAFETY: all zeros is the kernel's `sigaction` for the default, with an 8-byte mask, and installs no handler;
+        // signals that cannot be changed are refused with an error that is harmless.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &raw const DEFAULT_ACTION, ptr::null_mut::<u64>(), 8) };
+    }
+    // SAFETY: the set is initialised by `sigemptyset` before it is read, and no old set is asked for.
+    unsafe {
+        let mut none = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    }
+}
+
+/// Ignores a signal. For `SIGCHLD` that makes the kernel reap children (wait(2), notes).
+pub(crate) fn ignore_signal(signal: c_int) {
+    // SAFETY: installs no handler.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// Blocks signals and gives a descriptor that becomes readable when one of them has come (signalfd(2)).
+pub(crate) fn signal_descriptor(signals: &[c_int]) -> io::Result<OwnedFd> {
+    // SAFETY: the set is initialised by `sigemptyset` before it is read; the descriptor is new and owned by nobody else.
+    unsafe {
+        let mut set = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut set);
+        for &signal in signals {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        if libc::sigprocmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let descriptor = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        if descriptor < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(descriptor)) }
+    }
+}
+
+/// Sends a signal to a process, or to a group if `target` is negative (kill(2)).
+pub(crate) fn kill(target: i32, signal: c_int) -> io::Result<()> {
+    // SAFETY: takes plain numbers.
+    check(unsafe { libc::kill(target, signal) })
+}
+
+/// Closes every descriptor from 3 on; for a process that owns none yet.
+pub(crate) fn close_inherited() {
+    if close_range(0).is_err() {
+        for descriptor in 3..FALLBACK_DESCRIPTORS {
+            // SAFETY: called before this process opens or owns any descriptor from 3 on.
+            unsafe { libc::close(descriptor) };
+        }
+    }
+}
+
+/// Marks every descriptor from 3 on to be closed by `execve(2)`.
+pub(crate) fn close_on_execute() {
+    if close_range(libc::CLOSE_RANGE_CLOEXEC.cast_signed()).is_err() {
+        for descriptor in 3..FALLBACK_DESCRIPTORS {
+            // SAFETY: sets a flag; a descriptor that is not open is refused with an error that is harmless.
+            unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+}
+
+/// How far descriptors are searched where `close_range(2)` is missing (before Linux 5.11, or filtered).
+const FALLBACK_DESCRIPTORS: RawFd = 4096;
+
+fn close_range(flags: c_int) -> io::Result<()> {
+    // SAFETY: takes plain numbers; the callers say who owns what is closed. By number, since old C libraries lack it.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, flags) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Removes every capability from the bounding set; `EPERM` without `CAP_SETPCAP` (capabilities(7)).
+pub(crate) fn drop_bounding_set() -> io::Result<()> {
+    for capability in 0..64_u64 {
+        // SAFETY: takes plain numbers.
+        if let Err(error) = check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0_u64, 0_u64, 0_u64) }) {
+            return if error.raw_os_error() == Some(libc::EINVAL) { Ok(()) } else { Err(error) };
+        }
+    }
+    Ok(())
+}
+
+/// Whether the bounding set holds no capability.
+pub(crate) fn bounding_set_is_empty() -> bool {
+    // SAFETY: takes plain numbers; a capability that the kernel does not know is -1.
+    (0..64_u64).all(|capability| unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability, 0_u64, 0_u64, 0_u64) } < 1)
+}
+
+/// The real, effective and saved user ids, and the same of the group.
+pub(crate) fn identities() -> io::Result<([u32; 3], [u32; 3])> {
+    let (mut user, mut group) = ([0; 3], [0; 3]);
+    let ([a, b, c], [d, e, f]) = (&mut user, &mut group);
+    // SAFETY: all six pointers are to distinct, live integers of the right type.
+    check(unsafe { libc::getresuid(a, b, c) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::getresgid(d, e, f) })?;
+    Ok((user, group))
+}
+
+fn check(result: c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

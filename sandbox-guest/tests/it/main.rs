@@ -1,0 +1,5 @@
+//! Drives the real guest over its socket, as a host does.
+
+mod channel;
+mod exec;
+mod harness;
