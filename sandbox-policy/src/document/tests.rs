@@ -214,8 +214,20 @@ fn what_is_not_toml_names_its_line() {
         assert!(message.contains("not TOML: "), "{message}");
         assert!(!message.contains(char::is_control), "{message}");
     }
-    let deep = format!("version = 1\nname = {}", "[".repeat(9_000));
-    assert!(refused(&deep).3.len() < 400);
+}
+
+#[test]
+fn depth_is_bounded() {
+    let depth = 20_000;
+    for deep in [
+        format!("version = 1\nname = {}", "[".repeat(depth)),
+        format!("version = 1\nname = {}", "{a=".repeat(depth)),
+        format!("version = 1\n{}a = 1", "a.".repeat(depth)),
+        format!("version = 1\n[{}a]", "a.".repeat(depth)),
+    ] {
+        let message = refused(&deep).3;
+        assert!(message.contains("recur") && message.len() < 400, "{message}");
+    }
 }
 
 #[test]
@@ -228,6 +240,8 @@ fn columns_count_characters() {
     assert_eq!((line, column), (2, 9));
     let (line, column, ..) = refused("version = 1\nlimits = {} # é\nimage = { pull = \"é\" }");
     assert_eq!((line, column), (3, 18));
+    let (line, column, ..) = refused("version = 1\nname = \"é\" x");
+    assert_eq!((line, column), (2, 12));
 }
 
 #[test]
