@@ -135,6 +135,7 @@ borrow() {
 }
 give_back() {
     local name
+    trap '' HUP INT TERM # a second signal must not stop the clean-up half way
     for name in "${!borrowed[@]}"; do
         flock --unlock "${borrowed[$name]}"
         "$scripts/$name" stop --if-borrowed || true
