@@ -6,4 +6,5 @@
 //! bounded before they are read, and nothing is allocated on the word of the peer.
 
 pub mod frame;
+pub mod tree;
 pub mod wire;
