@@ -26,10 +26,8 @@ impl Control {
 
     /// Sends a reply if the socket takes it at once.
     pub(crate) fn post(&self, reply: &Reply, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        match Outgoing::new(reply, MAX_TO_HOST)?.advance(&self.socket, descriptors)? {
-            true => Ok(()),
-            false => Err(io::ErrorKind::WouldBlock.into()),
-        }
+        let whole = Outgoing::new(reply, MAX_TO_HOST)?.advance(&self.socket, descriptors)?;
+        if whole { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 
     /// Sends a reply, and waits for as long as the host is there and does not read.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::time::Timespec;
 
 /// What stands for "never" where a span is too long to be added to now.
-const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+const FAR: Duration = Duration::from_hours(10 * 365 * 24);
 
 /// The time that lies a span ahead.
 pub(crate) fn after(span: Duration) -> Instant {

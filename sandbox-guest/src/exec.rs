@@ -117,7 +117,7 @@ impl Program {
     /// Tells why the program did not run.
     pub(crate) fn explain(&self, stop: Stop, setup: &Setup) -> Failure {
         let error = io::Error::from_raw_os_error(stop.errno);
-        let name = printable(self.arguments.first().map(|name| name.as_bytes()).unwrap_or_default());
+        let name = printable(self.arguments.first().map(CString::as_bytes).unwrap_or_default());
         let (kind, message) = match stop.stage {
             Stage::Directory => {
                 let directory = printable(self.directory.as_ref().unwrap_or(&self.home).as_bytes());
@@ -220,7 +220,7 @@ mod tests {
             let stop = Stop { stage, errno: libc::ENOEXEC };
             assert_eq!(Stop::from_bytes(stop.to_bytes()), Some(stop));
         }
-        assert_eq!(Stop::from_bytes([STAGES.len() as u8, 0, 0, 0, 0]), None);
+        assert_eq!(Stop::from_bytes([6, 0, 0, 0, 0]), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Process 1: connects, agrees on the terms, and hands each request to a process of its own.
 //!
 //! It never waits for anything but its host and its time, so that nothing inside the sandbox can hold it up. It ends
-//! when either is over, and the kernel then ends everything else in its process namespace (pid_namespaces(7)).
+//! when either is over, and the kernel then ends everything else in its process namespace (`pid_namespaces(7)`).
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,7 +23,7 @@ use crate::failure::{failed, failure, invalid};
 use crate::{attest, deadline, files, supervise, sys};
 
 /// How long the host may take to answer the first message.
-const MAX_SETUP: Duration = Duration::from_secs(60);
+const MAX_SETUP: Duration = Duration::from_mins(1);
 
 /// What holds for every request.
 #[derive(Debug)]
@@ -160,7 +160,7 @@ impl Guest {
         match request {
             Request::Attest => attest::run(self, &control),
             Request::Exec(exec) => supervise::run(self, exec, control, streams),
-            request => files::run(self, request, &control, streams),
+            request => files::run(self, request, control, streams),
         }
     }
 }

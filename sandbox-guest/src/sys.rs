@@ -55,7 +55,7 @@ pub(crate) fn execute(program: &CStr, arguments: &[CString], environment: &[CStr
     io::Error::last_os_error()
 }
 
-/// The kernel's `struct sigaction` for a default disposition: handler, flags, restorer and mask (rt_sigaction(2)).
+/// The kernel's `struct sigaction` for a default disposition: handler, flags, restorer and mask (`rt_sigaction(2)`).
 static DEFAULT_ACTION: [u64; 4] = [0; 4];
 
 /// Gives every signal its default disposition and blocks none.
@@ -152,11 +152,12 @@ pub(crate) fn bounding_set_is_empty() -> bool {
 /// The real, effective and saved user ids, and the same of the group.
 pub(crate) fn identities() -> io::Result<([u32; 3], [u32; 3])> {
     let (mut user, mut group) = ([0; 3], [0; 3]);
-    let ([a, b, c], [d, e, f]) = (&mut user, &mut group);
-    // SAFETY: all six pointers are to distinct, live integers of the right type.
-    check(unsafe { libc::getresuid(a, b, c) })?;
+    let [real, effective, saved] = &mut user;
+    // SAFETY: the pointers are to distinct, live integers of the right type.
+    check(unsafe { libc::getresuid(real, effective, saved) })?;
+    let [real, effective, saved] = &mut group;
     // SAFETY: as above.
-    check(unsafe { libc::getresgid(d, e, f) })?;
+    check(unsafe { libc::getresgid(real, effective, saved) })?;
     Ok((user, group))
 }
 

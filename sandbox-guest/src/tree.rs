@@ -23,7 +23,7 @@ use std::io;
 /// How deep a tree may be, in directories.
 pub const MAX_DEPTH: usize = 128;
 
-/// The longest path below a root, in bytes (`PATH_MAX`, path_resolution(7)).
+/// The longest path below a root, in bytes (`PATH_MAX`, `path_resolution(7)`).
 pub const MAX_PATH: usize = 4096;
 
 /// The longest name, in bytes (`NAME_MAX`).

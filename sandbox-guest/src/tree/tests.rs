@@ -34,8 +34,11 @@ fn refused(stream: &[u8]) -> TreeErrorKind {
     TreeError::of(&error).unwrap().kind()
 }
 
-/// What a tree holds: by path, its kind, mode, time and content.
-fn picture(root: &Path) -> BTreeMap<Vec<u8>, (u32, (i64, i64), Vec<u8>)> {
+/// Kind and mode, time, and content.
+type Seen = (u32, (i64, i64), Vec<u8>);
+
+/// What a tree holds, by path.
+fn picture(root: &Path) -> BTreeMap<Vec<u8>, Seen> {
     let mut found = BTreeMap::new();
     let mut left = vec![root.to_owned()];
     while let Some(directory) = left.pop() {

@@ -9,7 +9,7 @@ use rustix::process::geteuid;
 use rustix::termios::{Winsize, isatty, tcgetwinsize, tcsetwinsize};
 use sandbox_guest::wire::{Command, Exit, FailureKind, Reply, Request, Status, WindowSize};
 
-use crate::harness::{Host, PATIENCE, agent, eventually, exec, shell, stat, write_program};
+use crate::harness::{Host, PATIENCE, agent, children, eventually, exec, shell, stat, without_root, write_program};
 
 /// A script whose every process ignores SIGTERM, one of them twice forked and in a session of its own. The end of its
 /// output is the end of all of them.
@@ -214,16 +214,10 @@ fn orphans_are_reaped_while_the_program_runs() {
     let program = running.started();
     let supervisor = stat(program).unwrap().1;
     assert_eq!(running.line(), "ready");
-    eventually(|| (children_of(supervisor) == [program]).then_some(()));
+    eventually(|| (children(supervisor) == [program]).then_some(()));
     drop(running.stdin.take());
     assert_eq!(running.finish_started().code(), 1);
-    eventually(|| children_of(host.guest_pid()).is_empty().then_some(()));
-}
-
-fn children_of(parent: u32) -> Vec<u32> {
-    let numbers =
-        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
-    numbers.filter(|&pid| stat(pid).is_some_and(|(_, of)| of == parent)).collect()
+    eventually(|| children(host.guest_pid()).is_empty().then_some(()));
 }
 
 #[test]
@@ -270,8 +264,7 @@ fn many_programs_run_at_once() {
 
 #[test]
 fn an_agent_cannot_signal_what_watches_it() {
-    if !geteuid().is_root() {
-        eprintln!("skipped: another user is needed, and only root can become one");
+    if without_root("an agent that is another user") {
         return;
     }
     let host = Host::start();
@@ -287,4 +280,21 @@ fn descriptors_that_do_not_fit_the_request_are_refused() {
     let control = host.request(&Request::Exec(exec(&["true"])), &[null.as_fd()]);
     assert_eq!(control.failure().kind, FailureKind::Invalid);
     assert!(control.receive().is_none());
+}
+
+#[test]
+fn process_one_reaps_and_its_end_is_everybodys() {
+    if without_root("a guest that is process 1") {
+        return;
+    }
+    let mut host = Host::contained(":");
+    assert_eq!(host.shell("echo $PPID; cat /proc/net/dev | wc -l").text(), "2\n3\n");
+    let mut left = host.exec(shell("trap '' TERM HUP; echo ready; (while :; do sleep 1; done) & exit 0"));
+    left.started();
+    assert_eq!(left.line(), "ready");
+    host.shell("i=0; while [ $i -lt 100 ]; do (true & ); i=$((i+1)); done");
+    eventually(|| (!host.shell("cat /proc/[0-9]*/stat 2>/dev/null").text().contains(") Z ")).then_some(()));
+    host.channel = None;
+    assert!(host.wait().0.success());
+    assert_eq!(left.stdout.read(&mut [0]).unwrap(), 0);
 }

@@ -47,16 +47,31 @@ impl Host {
     }
 
     pub(crate) fn with_setup(setup: &Setup) -> Self {
+        Self::launch(setup, |socket| {
+            let mut guest = Process::new(env!("CARGO_BIN_EXE_sandbox-guest"));
+            guest.arg(socket);
+            guest
+        })
+    }
+
+    /// Starts a guest as process 1 of namespaces of its own, in which a script has run first. Needs root.
+    pub(crate) fn contained(script: &str) -> Self {
+        Self::launch(&setup(), |socket| {
+            let mut unshare = Process::new("unshare");
+            let line = format!("{script}\nexec {} \"$0\"", env!("CARGO_BIN_EXE_sandbox-guest"));
+            unshare.args(["--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--net"]);
+            unshare.args(["/bin/sh", "-ec", &line]).arg(socket).env("WORK", socket.with_file_name("work"));
+            unshare
+        })
+    }
+
+    fn launch(setup: &Setup, guest: impl FnOnce(&Path) -> Process) -> Self {
         let directory = TempDir::new().unwrap();
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let socket = directory.path().join("socket");
         let listener = UnixListener::bind(&socket).unwrap();
-        let guest = Process::new(env!("CARGO_BIN_EXE_sandbox-guest"))
-            .arg(&socket)
-            .env("LD_LIBRARY_PATH", "/nowhere")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        make_workspace(&directory.path().join("work"));
+        let guest = guest(&socket).env("LD_LIBRARY_PATH", "/nowhere").stderr(Stdio::piped()).spawn().unwrap();
         let (channel, _) = listener.accept().unwrap();
         channel.set_read_timeout(Some(PATIENCE)).unwrap();
         let (hello, _) = receive::<Hello>(&channel, MAX_TO_HOST).unwrap().unwrap();
@@ -71,13 +86,7 @@ impl Host {
 
     /// A directory that the agent owns, and that goes with the host.
     pub(crate) fn workspace(&self) -> PathBuf {
-        let path = self.directory.path().join("work");
-        if !path.exists() {
-            std::fs::create_dir(&path).unwrap();
-            let agent = agent();
-            std::os::unix::fs::chown(&path, Some(agent.uid), Some(agent.gid)).unwrap();
-        }
-        path
+        self.directory.path().join("work")
     }
 
     /// Sends a request with a new control.
@@ -111,6 +120,28 @@ impl Host {
         self.guest.stderr.take().unwrap().read_to_string(&mut text).unwrap();
         (status, text)
     }
+}
+
+fn make_workspace(path: &Path) {
+    std::fs::create_dir(path).unwrap();
+    let agent = agent();
+    std::os::unix::fs::chown(path, Some(agent.uid), Some(agent.gid)).unwrap();
+}
+
+/// Whether a test that needs root must be left out, said aloud.
+pub(crate) fn without_root(test: &str) -> bool {
+    let missing = !geteuid().is_root();
+    if missing {
+        eprintln!("SKIPPED: {test}: needs root");
+    }
+    missing
+}
+
+/// The children of a process.
+pub(crate) fn children(parent: u32) -> Vec<u32> {
+    let numbers =
+        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    numbers.filter(|&pid| stat(pid).is_some_and(|(_, of)| of == parent)).collect()
 }
 
 impl Drop for Host {
