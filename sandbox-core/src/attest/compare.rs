@@ -1,0 +1,266 @@
+//! One comparison for each control.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use sandbox_guest::wire::{GUEST_DIRECTORY, Mount, Observed};
+use sandbox_policy::{Access, Control, RootFilesystem, SandboxSpec};
+
+use crate::guest::shown;
+use crate::{Bind, EffectiveSettings, Setting, Wiring};
+
+/// All that a comparison looks at.
+pub(super) struct Seen<'a> {
+    pub(super) spec: &'a SandboxSpec,
+    pub(super) wiring: &'a Wiring,
+    pub(super) inside: &'a Observed,
+    pub(super) outside: &'a EffectiveSettings,
+}
+
+/// What was asked of one control and what was found.
+pub(super) struct Comparison {
+    pub(super) asked: String,
+    pub(super) found: String,
+    pub(super) holds: bool,
+}
+
+impl Seen<'_> {
+    /// Looks at one control. What nothing looks at does not hold.
+    pub(super) fn compare(&self, control: Control) -> Comparison {
+        match control {
+            Control::AgentUser => self.agent_user(),
+            Control::CapabilityDrop => self.capability_drop(),
+            Control::Cpu => self.cpu(),
+            Control::Disk => self.disk(),
+            // Nothing inside can see these; the gateway that reports one is what enforces it.
+            Control::EgressAllowlist | Control::GitBroker | Control::ShortLivedToken | Control::Sudo => {
+                found("a gateway on the host", true).asked("a gateway on the host")
+            }
+            Control::HostFilesystem => self.host_filesystem(),
+            Control::Memory => self.memory(),
+            Control::NoNetwork => found(self.inside.interfaces.join("+"), self.inside.interfaces == ["lo"])
+                .and_switch(self.outside.no_network)
+                .asked("lo"),
+            Control::NoNewPrivileges => switch(self.inside.agent.no_new_privileges)
+                .and_switch(self.outside.no_new_privileges)
+                .asked(switch_name(Setting::On)),
+            Control::OpenFiles => self.open_files(),
+            Control::Pids => self.pids(),
+            Control::ReadonlyRootfs => {
+                let word = if self.inside.root_writable { "writable" } else { "read-only" };
+                found(word, !self.inside.root_writable)
+                    .and_switch(self.outside.readonly_rootfs)
+                    .asked(RootFilesystem::ReadOnly.as_str())
+            }
+            Control::Seccomp => {
+                let (mode, filters) = (self.inside.agent.seccomp, self.inside.agent.seccomp_filters);
+                found(format!("mode {mode}, {filters} filters"), mode == SECCOMP_FILTER).asked("mode 2")
+            }
+            Control::UserNamespace => self.user_namespace(),
+            Control::WallClock => {
+                let asked = u64::from(self.spec.limits().lifetime.as_seconds());
+                let left = self.inside.remaining;
+                found(format!("{left} s left"), left <= asked).asked(format!("{asked} s"))
+            }
+            unknown => found("nothing looks at it", false).asked(unknown.as_str()),
+        }
+    }
+
+    fn agent_user(&self) -> Comparison {
+        let (uid, gid) = (self.spec.agent().uid(), self.spec.agent().gid());
+        let agent = &self.inside.agent;
+        let others = agent.groups.iter().filter(|group| **group != gid).count();
+        let holds = agent.uid == [uid; 4] && agent.gid == [gid; 4] && others == 0;
+        found(format!("{}:{}, {others} other groups", agent.uid[0], agent.gid[0]), holds)
+            .asked(format!("{uid}:{gid}, 0 other groups"))
+    }
+
+    fn capability_drop(&self) -> Comparison {
+        let agent = self.inside.agent.capabilities.iter().fold(0, |all, set| all | set);
+        let guest = self.inside.guest.capabilities.iter().fold(0, |all, set| all | set);
+        found(format!("agent {agent:#x}, guest {guest:#x}"), agent == 0 && guest & !GUEST_CAPABILITIES == 0)
+            .and(self.outside.capabilities.as_ref(), |added| {
+                let strange = added.iter().find(|name| !GUEST_CAPABILITY_NAMES.contains(&name.as_str()));
+                strange.map(|name| format!("{name} added"))
+            })
+            .asked(format!("agent 0x0, guest within {GUEST_CAPABILITIES:#x}"))
+    }
+
+    fn cpu(&self) -> Comparison {
+        let asked = u64::from(self.spec.limits().cpus.millis());
+        let cgroup = &self.inside.cgroup;
+        let milli = cgroup.cpu_quota.zip(cgroup.cpu_period);
+        let milli = milli.and_then(|(quota, period)| quota.saturating_mul(1000).checked_div(period));
+        found(format!("{} milli-CPUs", number(milli)), milli == Some(asked))
+            .and_number(self.outside.milli_cpus, asked)
+            .asked(format!("{asked} milli-CPUs"))
+    }
+
+    /// A quota cannot be told from inside before it is spent, so the engine's word is compared.
+    fn disk(&self) -> Comparison {
+        let asked = self.spec.limits().disk.bytes();
+        let said = self.outside.disk.map_or_else(|| "no limit".to_owned(), |bytes| format!("{bytes} bytes"));
+        found(said, self.outside.disk == Some(asked)).asked(format!("{asked} bytes"))
+    }
+
+    fn memory(&self) -> Comparison {
+        let asked = self.spec.limits().memory.bytes();
+        let (memory, both) = (self.inside.cgroup.memory, self.inside.cgroup.memory_and_swap);
+        let holds = memory == Some(asked) && both == Some(asked);
+        found(format!("{} bytes, {} with swap", number(memory), number(both)), holds)
+            .and_number(self.outside.memory, asked)
+            .and_number(self.outside.memory_and_swap, asked)
+            .asked(format!("{asked} bytes, {asked} with swap"))
+    }
+
+    fn open_files(&self) -> Comparison {
+        let asked = u64::from(self.spec.limits().open_files.get());
+        let (soft, hard) = self.inside.open_files;
+        found(format!("{soft} soft, {hard} hard"), (soft, hard) == (asked, asked))
+            .asked(format!("{asked} soft, {asked} hard"))
+    }
+
+    fn pids(&self) -> Comparison {
+        let asked = u64::from(self.spec.limits().processes.get());
+        found(number(self.inside.cgroup.pids), self.inside.cgroup.pids == Some(asked))
+            .and_number(self.outside.pids, asked)
+            .asked(asked.to_string())
+    }
+
+    /// Whoever is root inside must be somebody else outside.
+    fn user_namespace(&self) -> Comparison {
+        let map = &self.inside.uid_map;
+        let root = map.iter().find(|(within, _, length)| *within == 0 && *length > 0);
+        let words: Vec<String> = map.iter().map(|(within, beyond, _)| format!("{within} is {beyond}")).collect();
+        found(words.join(", "), root.is_some_and(|(_, beyond, _)| *beyond != 0)).asked("0 is another user outside")
+    }
+
+    /// Nothing of the host is mounted but the workspace and the guest's own directory.
+    fn host_filesystem(&self) -> Comparison {
+        let expected = self.expected_binds();
+        // From inside, a mount's source cannot be told; that it is there, how, and that there is no other, can.
+        let words: Vec<String> = expected.iter().map(show).collect();
+        let mut seen = found("", true);
+        for bind in &expected {
+            let mount = self.inside.mounts.iter().rfind(|mount| path(mount) == bind.target);
+            let word = match mount {
+                None => "missing",
+                Some(mount) if mount.read_only => "read-only",
+                Some(_) => "read-write",
+            };
+            let holds = mount.is_some_and(|mount| mount.read_only != bind.writable);
+            seen = seen.also(format!("{} {word}", bind.target.display()), holds);
+        }
+        let strangers = self.inside.mounts.iter().filter(|mount| {
+            let target = path(mount);
+            !KERNEL_FILE_SYSTEMS.contains(&mount.kind.as_str())
+                && target != Path::new("/")
+                && expected.iter().all(|bind| bind.target != target)
+                && ENGINE_FILES.iter().all(|file| Path::new(file) != target)
+                && MASKED.iter().all(|masked| !target.starts_with(masked))
+        });
+        for stranger in strangers {
+            seen = seen.also(format!("{} unasked", shown(&stranger.target)), false);
+        }
+        seen.and(self.outside.binds.as_ref(), |binds| {
+            (*binds != expected).then(|| binds.iter().map(show).collect::<Vec<_>>().join(" + "))
+        })
+        .and(self.outside.isolated.as_ref(), |isolated| {
+            (*isolated == Setting::Off).then(|| "a namespace of the host".to_owned())
+        })
+        .asked(words.join(", "))
+    }
+
+    fn expected_binds(&self) -> Vec<Bind> {
+        let source = self.wiring.guest_directory.clone();
+        let mut expected = vec![Bind { target: GUEST_DIRECTORY.into(), source, writable: false }];
+        expected.extend(self.spec.workspace().map(|workspace| Bind {
+            target: workspace.guest.as_path().to_owned(),
+            source: workspace.host.as_path().to_owned(),
+            writable: workspace.access == Access::ReadWrite,
+        }));
+        expected.sort();
+        expected
+    }
+}
+
+/// What has been found so far.
+struct Found {
+    words: Vec<String>,
+    holds: bool,
+}
+
+fn found(word: impl Into<String>, holds: bool) -> Found {
+    Found { words: Vec::new(), holds: true }.also(word, holds)
+}
+
+fn switch(on: bool) -> Found {
+    found(switch_name(on.into()), on)
+}
+
+impl Found {
+    /// What the guest sees must hold.
+    fn also(mut self, word: impl Into<String>, holds: bool) -> Self {
+        let word = word.into();
+        self.words.extend((!word.is_empty()).then_some(word));
+        self.holds &= holds;
+        self
+    }
+
+    /// What the engine says must hold too, where it says anything; a difference is named.
+    fn and<T>(self, said: Option<T>, difference: impl FnOnce(T) -> Option<String>) -> Self {
+        match said.and_then(difference) {
+            Some(difference) => self.also(format!("{difference} by the engine"), false),
+            None => self,
+        }
+    }
+
+    fn and_number(self, said: Option<u64>, asked: u64) -> Self {
+        self.and(said, |said| (said != asked).then(|| said.to_string()))
+    }
+
+    fn and_switch(self, said: Option<Setting>) -> Self {
+        self.and(said, |said| (said == Setting::Off).then(|| switch_name(said).to_owned()))
+    }
+
+    fn asked(self, asked: impl Into<String>) -> Comparison {
+        Comparison { asked: asked.into(), found: self.words.join(", "), holds: self.holds }
+    }
+}
+
+fn number(value: Option<u64>) -> String {
+    value.map_or_else(|| "no limit".to_owned(), |value| value.to_string())
+}
+
+fn switch_name(setting: Setting) -> &'static str {
+    match setting {
+        Setting::Off => "off",
+        Setting::On => "on",
+    }
+}
+
+fn show(bind: &Bind) -> String {
+    format!("{} {}", bind.target.display(), if bind.writable { "read-write" } else { "read-only" })
+}
+
+fn path(mount: &Mount) -> &Path {
+    Path::new(OsStr::from_bytes(&mount.target))
+}
+
+/// The mode that `/proc/PID/status` shows for a filter (seccomp(2)).
+const SECCOMP_FILTER: u32 = 2;
+
+/// What the guest needs to become the agent and to end it: `KILL`, `SETGID`, `SETUID`, `SETPCAP` (capabilities(7)).
+const GUEST_CAPABILITIES: u64 = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;
+
+const GUEST_CAPABILITY_NAMES: [&str; 4] = ["KILL", "SETGID", "SETPCAP", "SETUID"];
+
+/// File systems that hold no file of the host's disks.
+const KERNEL_FILE_SYSTEMS: [&str; 7] = ["cgroup", "cgroup2", "devpts", "mqueue", "proc", "sysfs", "tmpfs"];
+
+/// Files that engines write for each container and mount over the image's own.
+const ENGINE_FILES: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
+
+/// Below these, engines mount the null device and nothing else over what they mask.
+const MASKED: [&str; 2] = ["/proc", "/sys"];

@@ -1,0 +1,176 @@
+//! A report that holds, and one lie for each control.
+
+use std::collections::BTreeSet;
+
+use sandbox_guest::wire::{CgroupLimits, Mount, Observed, ProcessStatus};
+use sandbox_policy::{
+    Access, Capabilities, Control, GuestPath, HostPath, Policy, RootFilesystem, SandboxRequest, SandboxSpec, Support,
+    Workspace,
+};
+
+use super::{Attestation, Verdict};
+use crate::{Bind, EffectiveSettings, ErrorKind, Image, Owner, SandboxId, Setting, Wiring};
+
+/// A specification of a sandbox with everything that the lies are about, on a machine that lacks some controls.
+fn spec(policy: &Policy, lacking: &[Control]) -> SandboxSpec {
+    let mut request = SandboxRequest::new("debian:12".parse().unwrap());
+    request.root = Some(RootFilesystem::ReadOnly);
+    request.workspace = Some(Workspace {
+        host: HostPath::try_from(std::path::PathBuf::from("/srv/work")).unwrap(),
+        guest: "/workspace".parse::<GuestPath>().unwrap(),
+        access: Access::ReadWrite,
+    });
+    let able = Control::ALL
+        .iter()
+        .filter(|control| !lacking.contains(control))
+        .fold(Capabilities::new(), |able, control| able.with(*control, Support::Enforced { by: "a test".to_owned() }));
+    policy.check(&request, &able).unwrap()
+}
+
+fn wiring() -> Wiring {
+    let reference: sandbox_policy::ImageRef = "debian:12".parse().unwrap();
+    Wiring {
+        sandbox: SandboxId::random().unwrap(),
+        owner: Owner::current().unwrap(),
+        image: Image { id: reference.to_string(), reference },
+        guest_directory: "/run/sandbox/x/guest".into(),
+    }
+}
+
+fn mount(target: &str, kind: &str, read_only: bool) -> Mount {
+    Mount { target: target.into(), kind: kind.to_owned(), options: String::new(), read_only, size: None }
+}
+
+fn honest() -> (Observed, EffectiveSettings) {
+    let four_gib = 4 << 30;
+    let agent = ProcessStatus {
+        uid: [1000; 4],
+        gid: [1000; 4],
+        groups: Vec::new(),
+        capabilities: [0; 5],
+        no_new_privileges: true,
+        seccomp: 2,
+        seccomp_filters: 1,
+    };
+    let guest = ProcessStatus { uid: [0; 4], gid: [0; 4], capabilities: [0, 0x1e0, 0x1e0, 0x1e0, 0], ..agent.clone() };
+    let inside = Observed {
+        agent,
+        guest,
+        cgroup: CgroupLimits {
+            version: 1,
+            memory: Some(four_gib),
+            memory_and_swap: Some(four_gib),
+            pids: Some(512),
+            cpu_quota: Some(200_000),
+            cpu_period: Some(100_000),
+        },
+        open_files: (1024, 1024),
+        core_size: (0, 0),
+        uid_map: vec![(0, 100_000, 65_536)],
+        interfaces: vec!["lo".to_owned()],
+        mounts: vec![
+            mount("/", "overlay", true),
+            mount("/proc", "proc", false),
+            mount("/proc/kcore", "devtmpfs", false),
+            mount("/etc/hosts", "ext4", false),
+            mount("/.sandbox", "tmpfs", true),
+            mount("/workspace", "ext4", false),
+        ],
+        root_writable: false,
+        remaining: 28_800,
+    };
+    let outside = EffectiveSettings {
+        memory: Some(four_gib),
+        memory_and_swap: Some(four_gib),
+        milli_cpus: Some(2000),
+        pids: Some(512),
+        disk: Some(32 << 30),
+        readonly_rootfs: Some(Setting::On),
+        no_new_privileges: Some(Setting::On),
+        isolated: Some(Setting::On),
+        no_network: Some(Setting::On),
+        capabilities: Some(vec!["KILL".to_owned(), "SETUID".to_owned()]),
+        binds: Some(vec![
+            Bind { target: "/.sandbox".into(), source: "/run/sandbox/x/guest".into(), writable: false },
+            Bind { target: "/workspace".into(), source: "/srv/work".into(), writable: true },
+        ]),
+    };
+    (inside, outside)
+}
+
+#[test]
+fn what_is_as_asked_holds() {
+    let (inside, outside) = honest();
+    let spec = spec(&Policy::standard(), &[]);
+    let attestation = Attestation::compare(&spec, &wiring(), &inside, &outside);
+    attestation.verify().unwrap();
+    let controls: BTreeSet<Control> = attestation.findings().iter().map(|finding| finding.control).collect();
+    assert_eq!(&controls, spec.required());
+    // An engine that says nothing is no liar, but for what only it can tell.
+    let silent = EffectiveSettings { disk: outside.disk, ..EffectiveSettings::default() };
+    Attestation::compare(&spec, &wiring(), &inside, &silent).verify().unwrap();
+}
+
+type Lie = fn(&mut Observed, &mut EffectiveSettings);
+
+const LIES: [(Control, Lie); 31] = [
+    (Control::AgentUser, |inside, _| inside.agent.uid = [1000, 0, 1000, 1000]),
+    (Control::AgentUser, |inside, _| inside.agent.gid[3] = 0),
+    (Control::AgentUser, |inside, _| inside.agent.groups = vec![0]),
+    (Control::CapabilityDrop, |inside, _| inside.agent.capabilities[3] = 1 << 21),
+    (Control::CapabilityDrop, |inside, _| inside.guest.capabilities[1] |= 1 << 21),
+    (Control::CapabilityDrop, |_, outside| outside.capabilities = Some(vec!["SYS_ADMIN".to_owned()])),
+    (Control::Cpu, |inside, _| inside.cgroup.cpu_quota = None),
+    (Control::Cpu, |_, outside| outside.milli_cpus = Some(0)),
+    (Control::Disk, |_, outside| outside.disk = None),
+    (Control::Disk, |_, outside| outside.disk = Some(33 << 30)),
+    (Control::HostFilesystem, |inside, _| inside.mounts.push(mount("/host", "ext4", true))),
+    (Control::HostFilesystem, |inside, _| inside.mounts.retain(|mount| mount.target != b"/workspace")),
+    (Control::HostFilesystem, |inside, _| inside.mounts[4].read_only = false),
+    (Control::HostFilesystem, |_, outside| outside.binds = Some(Vec::new())),
+    (Control::HostFilesystem, |_, outside| outside.isolated = Some(Setting::Off)),
+    (Control::Memory, |inside, _| inside.cgroup.memory = None),
+    (Control::Memory, |inside, _| inside.cgroup.memory_and_swap = None),
+    (Control::Memory, |_, outside| outside.memory_and_swap = Some(8 << 30)),
+    (Control::NoNetwork, |inside, _| inside.interfaces.push("eth0".to_owned())),
+    (Control::NoNetwork, |_, outside| outside.no_network = Some(Setting::Off)),
+    (Control::NoNewPrivileges, |inside, _| inside.agent.no_new_privileges = false),
+    (Control::NoNewPrivileges, |_, outside| outside.no_new_privileges = Some(Setting::Off)),
+    (Control::OpenFiles, |inside, _| inside.open_files.1 = 1_048_576),
+    (Control::Pids, |inside, _| inside.cgroup.pids = None),
+    (Control::Pids, |_, outside| outside.pids = Some(0)),
+    (Control::ReadonlyRootfs, |inside, _| inside.root_writable = true),
+    (Control::ReadonlyRootfs, |_, outside| outside.readonly_rootfs = Some(Setting::Off)),
+    (Control::Seccomp, |inside, _| inside.agent.seccomp = 0),
+    (Control::UserNamespace, |inside, _| inside.uid_map = vec![(0, 0, u32::MAX)]),
+    (Control::UserNamespace, |inside, _| inside.uid_map.clear()),
+    (Control::WallClock, |inside, _| inside.remaining = u64::MAX),
+];
+
+#[test]
+fn every_lie_is_caught_and_named() {
+    let spec = spec(&Policy::standard(), &[]);
+    for (number, (control, lie)) in LIES.iter().enumerate() {
+        let (mut inside, mut outside) = honest();
+        lie(&mut inside, &mut outside);
+        let attestation = Attestation::compare(&spec, &wiring(), &inside, &outside);
+        let error = attestation.verify().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Attestation);
+        assert!(error.to_string().contains(&format!("{control}: asked ")), "lie {number}: {error}");
+        let differing = attestation.findings().iter().filter(|finding| finding.verdict == Verdict::Differs);
+        assert_eq!(differing.map(|finding| finding.control).collect::<Vec<_>>(), [*control], "lie {number}");
+    }
+    let tried: BTreeSet<Control> = LIES.iter().map(|(control, _)| *control).collect();
+    assert_eq!(&tried, spec.required(), "a control is compared and never lied about");
+}
+
+#[test]
+fn a_waived_control_is_told_and_not_judged() {
+    let (inside, mut outside) = honest();
+    outside.disk = None;
+    let spec = spec(&Policy::standard().with_waived(Control::Disk), &[Control::Disk]);
+    let attestation = Attestation::compare(&spec, &wiring(), &inside, &outside);
+    attestation.verify().unwrap();
+    let disk = attestation.findings().iter().find(|finding| finding.control == Control::Disk).unwrap();
+    assert_eq!((disk.verdict, disk.found.as_str()), (Verdict::Waived, "no limit"));
+}

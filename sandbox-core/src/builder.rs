@@ -1,0 +1,261 @@
+//! What an orchestrator says to get a sandbox.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sandbox_policy::{
+    Access, AgentUser, Branch, DEFAULT_WORKSPACE_PATH, EnvName, EnvValue, GuestPath, HostPath, ImageRef, LimitsRequest,
+    NetworkRequest, ParseError, Policy, RepoId, RootFilesystem, SandboxRequest, SudoRequest, Workspace,
+};
+
+use crate::lifecycle::{self, Plan};
+use crate::{
+    Discard, Error, ErrorKind, EventSink, Gateway, Result, RunRoot, Runtime, Sandbox, SandboxId, TokenProvider,
+};
+
+/// Describes a sandbox, and starts it.
+///
+/// ```no_run
+/// # async fn example(runtime: impl sandbox_core::Runtime) -> sandbox_core::Result<()> {
+/// use sandbox_core::{Sandbox, policy::Policy};
+///
+/// let sandbox = Sandbox::builder()
+///     .runtime(runtime)
+///     .policy(Policy::standard())
+///     .image("debian:12")
+///     .workspace("/srv/checkouts/widget")
+///     .start()
+///     .await?;
+/// let output = sandbox.command("cargo").args(["test"]).output().await?;
+/// println!("{}", String::from_utf8_lossy(&output.stdout));
+/// sandbox.destroy().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `start`"]
+pub struct SandboxBuilder {
+    runtime: Option<Arc<dyn Runtime>>,
+    policy: Policy,
+    image: Option<Result<ImageRef, ParseError>>,
+    repository: Option<RepoId>,
+    branch: Option<Branch>,
+    workspace: Option<(PathBuf, Access)>,
+    agent: AgentUser,
+    limits: LimitsRequest,
+    root: Option<RootFilesystem>,
+    network: NetworkRequest,
+    sudo: SudoRequest,
+    environment: Vec<(String, String)>,
+    sink: Arc<dyn EventSink>,
+    gateways: Vec<Arc<dyn Gateway>>,
+    tokens: Option<Arc<dyn TokenProvider>>,
+    run_root: RunRoot,
+    connect_within: Duration,
+}
+
+impl SandboxBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            runtime: None,
+            policy: Policy::standard(),
+            image: None,
+            repository: None,
+            branch: None,
+            workspace: None,
+            agent: AgentUser::default(),
+            limits: LimitsRequest::default(),
+            root: None,
+            network: NetworkRequest::None,
+            sudo: SudoRequest::Deny,
+            environment: Vec::new(),
+            sink: Arc::new(Discard),
+            gateways: Vec::new(),
+            tokens: None,
+            run_root: RunRoot::default(),
+            connect_within: Duration::from_secs(30),
+        }
+    }
+
+    /// Sets the engine.
+    pub fn runtime(self, runtime: impl Runtime) -> Self {
+        self.shared_runtime(Arc::new(runtime))
+    }
+
+    /// Sets the engine, which other sandboxes use as well.
+    pub fn shared_runtime(mut self, runtime: Arc<dyn Runtime>) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Sets the policy; [`Policy::standard`] without it.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Sets the image, by name or by id.
+    pub fn image(mut self, image: impl AsRef<str>) -> Self {
+        self.image = Some(image.as_ref().parse());
+        self
+    }
+
+    /// Sets the repository that the sandbox is for.
+    pub fn repository(mut self, repository: RepoId) -> Self {
+        self.repository = Some(repository);
+        self
+    }
+
+    /// Sets the branch that the sandbox is for.
+    pub fn branch(mut self, branch: Branch) -> Self {
+        self.branch = Some(branch);
+        self
+    }
+
+    /// Mounts a host directory as the workspace, for reading and writing.
+    pub fn workspace(self, path: impl Into<PathBuf>) -> Self {
+        self.workspace_with(path, Access::ReadWrite)
+    }
+
+    /// Mounts a host directory as the workspace.
+    pub fn workspace_with(mut self, path: impl Into<PathBuf>, access: Access) -> Self {
+        self.workspace = Some((path.into(), access));
+        self
+    }
+
+    /// Sets whom the agent runs as; user and group 1000 without it.
+    pub fn agent(mut self, agent: AgentUser) -> Self {
+        self.agent = agent;
+        self
+    }
+
+    /// Asks for other limits than the policy's own.
+    pub fn limits(mut self, limits: LimitsRequest) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Asks for a root file system of this kind.
+    pub fn root(mut self, root: RootFilesystem) -> Self {
+        self.root = Some(root);
+        self
+    }
+
+    /// Asks for a way out, through a gateway.
+    pub fn network(mut self, network: NetworkRequest) -> Self {
+        self.network = network;
+        self
+    }
+
+    /// Asks for root inside the container.
+    pub fn sudo(mut self, sudo: SudoRequest) -> Self {
+        self.sudo = sudo;
+        self
+    }
+
+    /// Sets a variable for every program of [`Sandbox::command`].
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets where events go; nowhere without it.
+    pub fn events(self, sink: impl EventSink) -> Self {
+        self.shared_events(Arc::new(sink))
+    }
+
+    /// Sets where events go, together with those of other sandboxes.
+    pub fn shared_events(mut self, sink: Arc<dyn EventSink>) -> Self {
+        self.sink = sink;
+        self
+    }
+
+    /// Adds a checkpoint that the sandbox talks through.
+    pub fn gateway(mut self, gateway: impl Gateway) -> Self {
+        self.gateways.push(Arc::new(gateway));
+        self
+    }
+
+    /// Sets who gives out tokens for the repository.
+    pub fn tokens(mut self, provider: impl TokenProvider) -> Self {
+        self.tokens = Some(Arc::new(provider));
+        self
+    }
+
+    /// Sets the directory below which the sandbox keeps its socket.
+    pub fn run_root(mut self, root: RunRoot) -> Self {
+        self.run_root = root;
+        self
+    }
+
+    /// Sets how long the guest may take from the container's start until it has connected; 30 s without it.
+    pub fn connect_within(mut self, time: Duration) -> Self {
+        self.connect_within = time;
+        self
+    }
+
+    /// Starts the sandbox: when this returns, every control that was asked for has been read back from inside.
+    ///
+    /// Dropping the future gives the start up; what it had made is removed.
+    ///
+    /// # Errors
+    /// `Policy` with every violation, and then nothing was touched; else what the engine, the guest or the read-back found,
+    /// and what was made has been removed again.
+    pub async fn start(self) -> Result<Sandbox> {
+        let id = SandboxId::random()?;
+        let runtime = self.runtime.ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput, "no runtime is set")
+                .with_hint("give the builder an engine: `.runtime(DockerRuntime::connect(…).await?)`")
+        })?;
+        let image = self
+            .image
+            .ok_or_else(|| Error::new(ErrorKind::InvalidInput, "no image is set").with_hint("`.image(\"debian:12\")`"))?
+            .map_err(invalid)?;
+        let mut request = SandboxRequest::new(image);
+        request.repository = self.repository;
+        request.branch = self.branch;
+        request.workspace = self.workspace.map(workspace).transpose()?;
+        request.agent = self.agent;
+        request.limits = self.limits;
+        request.root = self.root;
+        request.network = self.network;
+        request.sudo = self.sudo;
+        for (name, value) in self.environment {
+            let name: EnvName = name.parse().map_err(invalid)?;
+            request.environment.insert(name, value.parse::<EnvValue>().map_err(invalid)?);
+        }
+        lifecycle::start(Plan {
+            id,
+            runtime,
+            policy: self.policy,
+            request,
+            sink: self.sink,
+            gateways: self.gateways,
+            tokens: self.tokens,
+            run_root: self.run_root,
+            connect_within: self.connect_within,
+        })
+        .await
+    }
+}
+
+fn invalid(error: ParseError) -> Error {
+    Error::new(ErrorKind::InvalidInput, error.to_string()).with_source(error)
+}
+
+/// Follows every link first: the policy judges the directory that would be mounted, not one of its names.
+fn workspace((path, access): (PathBuf, Access)) -> Result<Workspace> {
+    let missing = |error: std::io::Error| {
+        Error::new(ErrorKind::WorkspaceMissing, format!("workspace {} cannot be used", path.display()))
+            .with_source(error)
+            .with_hint("name an existing directory")
+    };
+    let real = path.canonicalize().map_err(missing)?;
+    if !real.is_dir() {
+        return Err(missing(std::io::Error::from(std::io::ErrorKind::NotADirectory)));
+    }
+    let host = HostPath::try_from(real).map_err(invalid)?;
+    let guest: GuestPath = DEFAULT_WORKSPACE_PATH.parse().map_err(invalid)?;
+    Ok(Workspace { host, guest, access })
+}

@@ -1,0 +1,466 @@
+//! Programs inside: three pipes, an exit status, and an end that nothing inside can put off.
+//!
+//! The program writes straight into the pipes that the host reads: no process and no copy stands between.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::time::Duration;
+
+use sandbox_guest::wire::{Command as Order, Exec, Exit, FailureKind, Reply, Request, WindowSize};
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::unix::pipe;
+
+use super::control::unexpected;
+use super::terminal::Terminal;
+use super::{ANSWER, Control, Guest, failed, shown};
+use crate::{Error, ErrorKind, Result};
+
+/// Bytes of each stream that [`Command::output`] keeps unless told otherwise.
+const OUTPUT_LIMIT: usize = 16 << 20;
+
+/// Bytes that a pipe may hold, where the kernel grants it (`F_SETPIPE_SZ`, fcntl(2)).
+const PIPE_SIZE: usize = 1 << 20;
+
+/// Bytes that are read at once.
+const CHUNK: usize = 256 << 10;
+
+impl Guest {
+    /// Prepares to run a program as the agent. A name without a slash is looked up in the sandbox's `PATH`.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        Command {
+            guest: self.clone(),
+            exec: Exec {
+                argv: vec![program.as_ref().as_bytes().to_vec()],
+                environment: Vec::new(),
+                directory: None,
+                deadline: None,
+                grace: 2000,
+                terminal: None,
+            },
+            stdin: Stdin::Null,
+            output_limit: OUTPUT_LIMIT,
+        }
+    }
+}
+
+/// A program to run, in the manner of [`std::process::Command`].
+#[derive(Clone, Debug)]
+#[must_use = "a command does nothing until it is run"]
+pub struct Command {
+    guest: Guest,
+    exec: Exec,
+    stdin: Stdin,
+    output_limit: usize,
+}
+
+/// What a program reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stdin {
+    /// These bytes, then the end.
+    Bytes(Vec<u8>),
+    /// The end at once.
+    #[default]
+    Null,
+    /// What [`Process::take_stdin`] is given.
+    Pipe,
+}
+
+impl Command {
+    /// Adds an argument.
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.exec.argv.push(argument.as_ref().as_bytes().to_vec());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.exec.argv.extend(arguments.into_iter().map(|argument| argument.as_ref().as_bytes().to_vec()));
+        self
+    }
+
+    /// Sets a variable for this program alone.
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.exec.environment.push((name.as_ref().as_bytes().to_vec(), value.as_ref().as_bytes().to_vec()));
+        self
+    }
+
+    /// Sets variables for this program alone.
+    pub fn envs<N: AsRef<OsStr>, V: AsRef<OsStr>>(self, variables: impl IntoIterator<Item = (N, V)>) -> Self {
+        variables.into_iter().fold(self, |command, (name, value)| command.env(name, value))
+    }
+
+    /// Sets the working directory; without it, the program starts in the workspace, or in the agent's home.
+    pub fn directory(mut self, path: impl AsRef<OsStr>) -> Self {
+        self.exec.directory = Some(path.as_ref().as_bytes().to_vec());
+        self
+    }
+
+    /// Ends the program and everything that it started after this time.
+    pub fn deadline(mut self, after: Duration) -> Self {
+        self.exec.deadline = Some(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// Sets the time between the signal that asks for the end (`SIGTERM`) and the one that brings it; 2 s without it.
+    pub fn grace(mut self, time: Duration) -> Self {
+        self.exec.grace = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// Sets what the program reads.
+    pub fn stdin(mut self, stdin: Stdin) -> Self {
+        self.stdin = stdin;
+        self
+    }
+
+    /// Sets how many bytes of each stream [`output`](Self::output) keeps; 16 MiB without it.
+    pub fn output_limit(mut self, bytes: usize) -> Self {
+        self.output_limit = bytes;
+        self
+    }
+
+    /// Starts the program.
+    ///
+    /// # Errors
+    /// `CommandNotFound`, `CommandNotRunnable`, `NotFound` for the working directory, `Exhausted` where no process can be
+    /// made, `SandboxGone`.
+    pub async fn spawn(self) -> Result<Process> {
+        let what = self.what();
+        let (stdin_theirs, stdin_ours) = pipe()?;
+        let (stdout_ours, stdout_theirs) = pipe()?;
+        let (stderr_ours, stderr_theirs) = pipe()?;
+        let stdin = match &self.stdin {
+            Stdin::Null => None,
+            Stdin::Bytes(_) | Stdin::Pipe => Some(sender(stdin_ours)?),
+        };
+        let (stdout, stderr) = (receiver(stdout_ours)?, receiver(stderr_ours)?);
+        let give = vec![stdin_theirs, stdout_theirs, stderr_theirs];
+        let mut control = self.guest.request(Request::Exec(self.exec), give).await?;
+        let pid = match started(&mut control, &what).await? {
+            (Reply::Started { pid }, _) => pid,
+            (reply, _) => return Err(unexpected(&what, &reply)),
+        };
+        let input = match self.stdin {
+            Stdin::Bytes(bytes) => bytes,
+            Stdin::Null | Stdin::Pipe => Vec::new(),
+        };
+        Ok(Process { control, pid, stdin, input, stdout, stderr, exit: None })
+    }
+
+    /// Runs the program to its end and keeps what it wrote.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    pub async fn output(self) -> Result<Output> {
+        let limit = self.output_limit;
+        let mut process = self.spawn().await?;
+        let (mut stdout, mut stderr) = (Kept::new(limit), Kept::new(limit));
+        let exit = process.copy_output(&mut stdout, &mut stderr).await?;
+        Ok(Output {
+            exit,
+            stdout: stdout.bytes,
+            stderr: stderr.bytes,
+            stdout_dropped: stdout.dropped,
+            stderr_dropped: stderr.dropped,
+        })
+    }
+
+    /// Starts the program on a terminal of its own.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    pub async fn terminal(mut self, size: WindowSize) -> Result<Terminal> {
+        let what = self.what();
+        self.exec.terminal = Some(size);
+        let mut control = self.guest.request(Request::Exec(self.exec), Vec::new()).await?;
+        match started(&mut control, &what).await? {
+            (Reply::Started { pid }, descriptors) => Terminal::new(control, pid, descriptors),
+            (reply, _) => Err(unexpected(&what, &reply)),
+        }
+    }
+
+    fn what(&self) -> String {
+        format!("running {}", self.exec.argv.first().map_or_else(String::new, |program| shown(program)))
+    }
+}
+
+/// The first answer, with the errors that a shell would tell apart.
+async fn started(control: &mut Control, what: &str) -> Result<(Reply, Vec<OwnedFd>)> {
+    match tokio::time::timeout(ANSWER, control.reply()).await {
+        Err(_) => Err(Error::deadline(what, ANSWER)),
+        Ok(Ok((Reply::Failed(failure), _))) => Err(match failure.kind {
+            FailureKind::NotFound => Error::new(ErrorKind::CommandNotFound, failed(what, &failure).to_string()),
+            _ => failed(what, &failure),
+        }),
+        Ok(answer) => answer,
+    }
+}
+
+/// A running program. Dropping it ends the program and everything that it started.
+#[derive(Debug)]
+pub struct Process {
+    control: Control,
+    pid: u32,
+    stdin: Option<pipe::Sender>,
+    input: Vec<u8>,
+    stdout: pipe::Receiver,
+    stderr: pipe::Receiver,
+    exit: Option<Exit>,
+}
+
+impl Process {
+    /// The process id inside.
+    pub fn id(&self) -> u32 {
+        self.pid
+    }
+
+    /// Takes the end that the program reads from; closing it is the end of its input.
+    pub fn take_stdin(&mut self) -> Option<pipe::Sender> {
+        self.stdin.take()
+    }
+
+    /// The program's standard output.
+    pub fn stdout(&mut self) -> &mut pipe::Receiver {
+        &mut self.stdout
+    }
+
+    /// The program's standard error.
+    pub fn stderr(&mut self) -> &mut pipe::Receiver {
+        &mut self.stderr
+    }
+
+    /// Sends a signal, by number, to the program's process group.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a number that is no signal, `SandboxGone` when the program has ended.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        signal_over(&self.control, signal)
+    }
+
+    /// Ends the program and everything that it started, at once. [`wait`](Self::wait) tells when it is done.
+    ///
+    /// # Errors
+    /// `SandboxGone` when the program has ended.
+    pub fn kill(&self) -> Result<()> {
+        self.control.command(&Order::Kill)
+    }
+
+    /// Waits for the program to end. What it left running goes on; what it wrote can still be read.
+    ///
+    /// # Errors
+    /// `SandboxGone` if the sandbox ends first.
+    pub async fn wait(&mut self) -> Result<Exit> {
+        if let Some(exit) = self.exit {
+            return Ok(exit);
+        }
+        let exit = exited(&mut self.control).await?;
+        self.exit = Some(exit);
+        Ok(exit)
+    }
+
+    /// Feeds the program its input, copies what it writes until it ends, and then what is still in the pipes.
+    ///
+    /// The end is the program's, not the pipes': a background process that keeps them open holds nobody up.
+    ///
+    /// # Errors
+    /// `SandboxGone` if the sandbox ends first, `Io` if a writer fails.
+    pub async fn copy_output(
+        &mut self,
+        mut stdout: impl AsyncWrite + Unpin,
+        mut stderr: impl AsyncWrite + Unpin,
+    ) -> Result<Exit> {
+        let input = std::mem::take(&mut self.input);
+        // Input is fed only where bytes were given; a pipe that the caller wants to feed stays the caller's.
+        let pipe_end = if input.is_empty() { None } else { self.stdin.take() };
+        let feed = async {
+            if let Some(mut stdin) = pipe_end {
+                // A program that does not read to the end is no error.
+                let _ = stdin.write_all(&input).await;
+            }
+        };
+        let exit = {
+            let streams = async {
+                tokio::try_join!(copy(&mut self.stdout, &mut stdout), copy(&mut self.stderr, &mut stderr)).map(|_| ())
+            };
+            let ended = async {
+                match self.exit {
+                    Some(exit) => Ok(exit),
+                    None => exited(&mut self.control).await,
+                }
+            };
+            tokio::pin!(streams, ended, feed);
+            let (mut copying, mut feeding) = (true, true);
+            loop {
+                tokio::select! {
+                    exit = &mut ended => break exit?,
+                    result = &mut streams, if copying => { result?; copying = false; }
+                    () = &mut feed, if feeding => feeding = false,
+                }
+            }
+        };
+        self.exit = Some(exit);
+        drain(&self.stdout, &mut stdout).await?;
+        drain(&self.stderr, &mut stderr).await?;
+        stdout.flush().await.map_err(writing)?;
+        stderr.flush().await.map_err(writing)?;
+        Ok(exit)
+    }
+}
+
+/// What a program wrote, and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// How it ended.
+    pub exit: Exit,
+    /// Its standard output, up to the limit.
+    pub stdout: Vec<u8>,
+    /// Its standard error, up to the limit.
+    pub stderr: Vec<u8>,
+    /// Bytes of standard output beyond the limit.
+    pub stdout_dropped: u64,
+    /// Bytes of standard error beyond the limit.
+    pub stderr_dropped: u64,
+}
+
+pub(super) async fn exited(control: &mut Control) -> Result<Exit> {
+    match control.reply().await? {
+        (Reply::Exited(exit), _) => Ok(exit),
+        (Reply::Failed(failure), _) => Err(failed("running the program", &failure)),
+        (reply, _) => Err(unexpected("running the program", &reply)),
+    }
+}
+
+pub(super) fn signal_over(control: &Control, signal: i32) -> Result<()> {
+    if !(1..=64).contains(&signal) {
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("signal {signal} does not exist: 1 to 64 are allowed"),
+        ));
+    }
+    control.command(&Order::Signal(signal))
+}
+
+/// Copies until the pipe's end.
+async fn copy(from: &mut pipe::Receiver, to: &mut (impl AsyncWrite + Unpin)) -> Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let count = from.read(&mut buffer).await.map_err(|error| Error::io("cannot read a program's output", error))?;
+        if count == 0 {
+            return Ok(());
+        }
+        to.write_all(&buffer[..count]).await.map_err(writing)?;
+    }
+}
+
+/// Copies what is in the pipe already, whoever still holds its other end.
+async fn drain(from: &pipe::Receiver, to: &mut (impl AsyncWrite + Unpin)) -> Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    // A pipe holds at most its size; a process that goes on writing gets no more than that.
+    let mut left = PIPE_SIZE;
+    while left > 0 {
+        match rustix::io::retry_on_intr(|| rustix::io::read(from.as_fd(), &mut buffer)) {
+            Ok(0) | Err(rustix::io::Errno::AGAIN) => break,
+            Ok(count) => {
+                to.write_all(&buffer[..count]).await.map_err(writing)?;
+                left = left.saturating_sub(count);
+            }
+            Err(errno) => return Err(Error::io("cannot read a program's output", errno.into())),
+        }
+    }
+    Ok(())
+}
+
+fn writing(error: std::io::Error) -> Error {
+    Error::io("cannot pass on a program's output", error)
+}
+
+/// The first bytes of a stream, and how many came after them.
+#[derive(Debug)]
+struct Kept {
+    bytes: Vec<u8>,
+    limit: usize,
+    dropped: u64,
+}
+
+impl Kept {
+    fn new(limit: usize) -> Self {
+        Self { bytes: Vec::new(), limit, dropped: 0 }
+    }
+}
+
+impl AsyncWrite for Kept {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        data: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        let room = self.limit - self.bytes.len();
+        let (kept, dropped) = data.split_at(room.min(data.len()));
+        self.bytes.extend_from_slice(kept);
+        self.dropped += dropped.len() as u64;
+        std::task::Poll::Ready(Ok(data.len()))
+    }
+
+    fn poll_flush(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+}
+
+/// A pipe: the end to read, the end to write.
+pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|errno| Error::io("cannot make a pipe", errno.into()))?;
+    // A user's pipes share a budget (pipe(7)); where it is spent, a pipe of the usual size serves as well.
+    let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE_SIZE);
+    Ok((read, write))
+}
+
+pub(super) fn sender(end: OwnedFd) -> Result<pipe::Sender> {
+    nonblocking(&end)?;
+    pipe::Sender::from_owned_fd(end).map_err(|error| Error::io("cannot use a pipe", error))
+}
+
+pub(super) fn receiver(end: OwnedFd) -> Result<pipe::Receiver> {
+    nonblocking(&end)?;
+    pipe::Receiver::from_owned_fd(end).map_err(|error| Error::io("cannot use a pipe", error))
+}
+
+fn nonblocking(end: &OwnedFd) -> Result<()> {
+    rustix::io::ioctl_fionbio(end, true).map_err(|errno| Error::io("cannot use a pipe", errno.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn output_beyond_the_limit_is_counted_and_not_kept() {
+        let mut kept = Kept::new(4);
+        kept.write_all(b"abc").await.unwrap();
+        kept.write_all(b"defg").await.unwrap();
+        assert_eq!((kept.bytes.as_slice(), kept.dropped), (b"abcd".as_slice(), 3));
+    }
+
+    #[tokio::test]
+    async fn what_is_in_a_pipe_is_drained_though_its_other_end_stays_open() {
+        let (read, write) = pipe().unwrap();
+        rustix::io::write(&write, b"left").unwrap();
+        let read = receiver(read).unwrap();
+        let mut got = Vec::new();
+        drain(&read, &mut got).await.unwrap();
+        assert_eq!(got, b"left");
+        drop(write);
+    }
+}

@@ -1,0 +1,354 @@
+//! The life of one sandbox, from the check to nothing left.
+//!
+//! One task owns all that is opened. It starts the sandbox step by step, hands out the handle, waits for a reason to end,
+//! and unwinds the [teardown stack](crate::teardown). A caller who gives up, at any point, closes a channel that this
+//! task watches; the task then unwinds as it would after a failure. It waits for nothing without a deadline, so it
+//! always comes to its end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sandbox_guest::frame::{Incoming, Outgoing};
+use sandbox_guest::wire::{Hello, Identity, MAX_TO_GUEST, MAX_TO_HOST, PROTOCOL, Reply, Request, Setup};
+use sandbox_policy::{Capabilities, Control, Policy, SandboxRequest, SandboxSpec, Support};
+use tokio::io::Interest;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{oneshot, watch};
+
+use crate::attest::Attestation;
+use crate::guest::{self, Guest};
+use crate::run_directory::RunDirectory;
+use crate::sandbox::About;
+use crate::teardown::{Teardown, Undo};
+use crate::{
+    Cause, ContainerId, ContainerStatus, Error, ErrorKind, Event, EventSink, Events, Gateway, Owner, RepoGrant, Result,
+    RunRoot, Runtime, Sandbox, SandboxId, TokenProvider, Wiring,
+};
+
+/// All that a sandbox is started from.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) id: SandboxId,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) policy: Policy,
+    pub(crate) request: SandboxRequest,
+    pub(crate) sink: Arc<dyn EventSink>,
+    pub(crate) gateways: Vec<Arc<dyn Gateway>>,
+    pub(crate) tokens: Option<Arc<dyn TokenProvider>>,
+    pub(crate) run_root: RunRoot,
+    pub(crate) connect_within: Duration,
+}
+
+/// How a sandbox ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) cause: Cause,
+    /// What could not be undone, in words.
+    pub(crate) residue: Vec<String>,
+}
+
+/// Starts a sandbox on a task of its own.
+pub(crate) async fn start(plan: Plan) -> Result<Sandbox> {
+    let events = Events::new(plan.id, Arc::clone(&plan.sink));
+    let spec = check(&plan, &events)?;
+    let (stop, stopped) = oneshot::channel();
+    let (tell, told) = oneshot::channel();
+    let (end, ended) = watch::channel(None);
+    #[expect(clippy::disallowed_methods, reason = "this is the one task that owns the sandbox; it ends by itself")]
+    tokio::spawn(live(plan, spec, events, tell, stopped, end));
+    let (about, guest) =
+        told.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "the runtime is shutting down")))?;
+    Ok(Sandbox { about: Arc::new(about), guest, stop, ended })
+}
+
+/// Asks the policy; nothing has been touched before, and nothing is touched if it refuses.
+fn check(plan: &Plan, events: &Events) -> Result<SandboxSpec> {
+    let mut capabilities = plan.runtime.capabilities().join(&own_capabilities());
+    for gateway in &plan.gateways {
+        capabilities = capabilities.join(&gateway.capabilities());
+    }
+    if let Some(tokens) = &plan.tokens {
+        capabilities = capabilities.join(&tokens.capabilities());
+    }
+    let spec = plan.policy.check(&plan.request, &capabilities).inspect_err(|error| {
+        events.report(Event::Refused { violations: error.violations().to_vec() });
+    })?;
+    for (control, why) in spec.waived() {
+        events.announce(Event::Waived { control: *control, why: why.clone() })?;
+    }
+    Ok(spec)
+}
+
+/// What holds on every engine, because the guest or this task sees to it.
+fn own_capabilities() -> Capabilities {
+    let by = |by: &str| Support::Enforced { by: by.to_owned() };
+    Capabilities::new()
+        .with(Control::AgentUser, by("the guest, which starts every program as the agent"))
+        .with(Control::NoNewPrivileges, by("the guest, which sets no_new_privs on every program"))
+        .with(Control::OpenFiles, by("the guest, by RLIMIT_NOFILE"))
+        .with(Control::WallClock, by("the sandbox's task, and the guest's own clock"))
+}
+
+type Tell = oneshot::Sender<Result<(About, Guest)>>;
+
+async fn live(
+    plan: Plan,
+    spec: SandboxSpec,
+    events: Events,
+    tell: Tell,
+    mut stopped: oneshot::Receiver<()>,
+    end: watch::Sender<Option<Arc<Ended>>>,
+) {
+    let mut teardown = Teardown::default();
+    let lifetime = spec.limits().lifetime.as_duration();
+    let started =
+        Start { plan: &plan, events: &events, stopped: &mut stopped, teardown: &mut teardown }.run(spec).await;
+    let cause = match started {
+        Err(error) => {
+            let cause = if error.kind() == ErrorKind::SandboxGone { Cause::Cancelled } else { Cause::Failed };
+            let residue = unwind(&events, cause, &mut teardown).await;
+            // A caller who has given up needs no reason.
+            let _ = tell.send(Err(error.with_residue(residue)));
+            return;
+        }
+        Ok((about, guest)) => {
+            let watched = guest.clone();
+            if tell.send(Ok((about, guest))).is_err() {
+                Cause::Cancelled
+            } else {
+                tokio::select! {
+                    asked = &mut stopped => if asked.is_ok() { Cause::Requested } else { Cause::Dropped },
+                    () = watched.closed() => Cause::GuestEnded,
+                    () = tokio::time::sleep(lifetime) => Cause::LifetimeOver,
+                }
+            }
+        }
+    };
+    let residue = unwind(&events, cause, &mut teardown).await;
+    let residue = residue.iter().map(chain).collect();
+    end.send_replace(Some(Arc::new(Ended { cause, residue })));
+}
+
+async fn unwind(events: &Events, cause: Cause, teardown: &mut Teardown) -> Vec<Error> {
+    events.report(Event::Destroying { cause });
+    let residue = teardown.unwind().await;
+    events.report(Event::Destroyed { residue: residue.iter().map(chain).collect() });
+    residue
+}
+
+/// An error and its causes, in one line.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// A start under way.
+struct Start<'a> {
+    plan: &'a Plan,
+    events: &'a Events,
+    stopped: &'a mut oneshot::Receiver<()>,
+    teardown: &'a mut Teardown,
+}
+
+impl Start<'_> {
+    async fn run(mut self, spec: SandboxSpec) -> Result<(About, Guest)> {
+        let Plan { id, ref runtime, ref run_root, .. } = *self.plan;
+        let events = self.events;
+        let image = self.unless_given_up(runtime.resolve(&spec, events)).await?;
+
+        let token = self.token(&spec).await?;
+        for gateway in &self.plan.gateways {
+            events.announce(Event::GatewayOpening { gateway: gateway.name().to_owned() })?;
+            let open = within("opening a gateway", gateway.open(&spec, events, token.clone())).await?;
+            self.teardown.push(Undo::Gateway(open));
+        }
+
+        if let Some(workspace) = spec.workspace() {
+            let target = workspace.guest.as_path().display().to_string();
+            events.announce(Event::WorkspacePreparing { target })?;
+        }
+        let directory = RunDirectory::named(run_root, id);
+        self.teardown.push(Undo::RunDirectory(directory.clone()));
+        let info = runtime.info();
+        directory.prepare(run_root, runtime.guest(), (info.root_uid, info.root_gid))?;
+        let listener = directory.listen()?;
+
+        let wiring = Wiring {
+            sandbox: id,
+            owner: Owner::current()?,
+            image: image.clone(),
+            guest_directory: directory.guest_directory(),
+        };
+        self.still_wanted()?;
+        events.announce(Event::Creating { image: image.id.clone() })?;
+        // By its name, since a call that fails may have made it all the same.
+        self.teardown.push(Undo::Container(Arc::clone(runtime), ContainerId::new(wiring.container_name())));
+        // Neither call is given up half-way: what an engine is told, it does.
+        let container = within("making the container", runtime.create(&spec, &wiring)).await?;
+        self.still_wanted()?;
+        events.announce(Event::Starting { container: container.to_string() })?;
+        within("starting the container", runtime.start(&container)).await?;
+
+        let channel = self.connect(&listener, &container).await?;
+        directory.close_door()?;
+        let channel = greet(channel, &spec, self.plan.connect_within).await?;
+        let guest = Guest::new(channel, Some(events.clone()));
+        let attestation = self.attest(&guest, &spec, &container, &wiring).await?;
+        for gateway in self.teardown.gateways() {
+            within("attaching a gateway", gateway.attach(&guest)).await?;
+        }
+        Ok((About { id, spec, image, container, runtime: info.clone(), attestation }, guest))
+    }
+
+    async fn token(&mut self, spec: &SandboxSpec) -> Result<Option<crate::Token>> {
+        let (Some(provider), Some(repository)) = (&self.plan.tokens, spec.repository()) else { return Ok(None) };
+        self.events.announce(Event::TokenMinting { repository: repository.to_string() })?;
+        let grant = RepoGrant { repository: repository.clone() };
+        let token = within("minting a token", provider.token(&grant)).await?;
+        self.teardown.push(Undo::Token(Arc::clone(provider), token.clone()));
+        Ok(Some(token))
+    }
+
+    /// Waits for the guest. Only the container's first process, as the engine names it, is let in.
+    async fn connect(&mut self, listener: &UnixListener, container: &ContainerId) -> Result<UnixStream> {
+        let within = self.plan.connect_within;
+        let runtime = &self.plan.runtime;
+        let accept = async {
+            let pid = runtime.state(container).await?.pid;
+            loop {
+                tokio::select! {
+                    connection = listener.accept() => {
+                        let (socket, _) = connection.map_err(|error| Error::io("cannot accept the guest", error))?;
+                        let peer = socket.peer_cred().map_err(|error| Error::io("cannot tell who connected", error))?.pid();
+                        if peer.is_some() && peer == pid.and_then(|pid| i32::try_from(pid).ok()) {
+                            return Ok(socket);
+                        }
+                    }
+                    // A container that dies early would otherwise be waited for until the deadline.
+                    () = tokio::time::sleep(LOOK_AGAIN) => {
+                        if runtime.state(container).await?.status != ContainerStatus::Running {
+                            return Err(Error::new(ErrorKind::Guest, "the container ended before its guest connected")
+                                .with_hint("can the image's machine run a static Linux program of this architecture?"));
+                        }
+                    }
+                }
+            }
+        };
+        let timed = async {
+            tokio::time::timeout(within, accept)
+                .await
+                .unwrap_or_else(|_| Err(Error::deadline("the guest's connection", within)))
+        };
+        given_up(self.stopped, timed).await
+    }
+
+    /// Reads back what is in force, from inside and from the engine, and compares it with what was asked.
+    async fn attest(
+        &mut self,
+        guest: &Guest,
+        spec: &SandboxSpec,
+        container: &ContainerId,
+        wiring: &Wiring,
+    ) -> Result<Attestation> {
+        let look = async {
+            let mut control = guest.request(Request::Attest, Vec::new()).await?;
+            let answer = control.answer("reading back what is in force", guest::ANSWER).await?;
+            let (Reply::Observed(inside), _) = answer else {
+                return Err(Error::new(ErrorKind::Guest, "the guest did not report what is in force"));
+            };
+            let outside = within("asking the engine what is in force", self.plan.runtime.state(container)).await?;
+            Ok(Attestation::compare(spec, wiring, &inside, &outside.settings))
+        };
+        let attestation = given_up(self.stopped, look).await?;
+        attestation.verify()?;
+        self.events.announce(Event::Attested {
+            enforced: spec.required().iter().copied().collect(),
+            waived: spec.waived().keys().copied().collect(),
+        })?;
+        Ok(attestation)
+    }
+
+    fn still_wanted(&mut self) -> Result<()> {
+        match self.stopped.try_recv() {
+            Err(oneshot::error::TryRecvError::Empty) => Ok(()),
+            _ => Err(abandoned()),
+        }
+    }
+
+    async fn unless_given_up<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        given_up(self.stopped, work).await
+    }
+}
+
+/// Does work that may be broken off, until nobody wants it any more.
+async fn given_up<T>(stopped: &mut oneshot::Receiver<()>, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        biased;
+        _ = stopped => Err(abandoned()),
+        result = work => result,
+    }
+}
+
+/// Does work that is not broken off half-way, unless it hangs.
+async fn within<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(STEP, work).await.unwrap_or_else(|_| Err(Error::deadline(what, STEP)))
+}
+
+fn abandoned() -> Error {
+    Error::new(ErrorKind::SandboxGone, "the start was given up")
+}
+
+/// Exchanges the first messages.
+async fn greet(channel: UnixStream, spec: &SandboxSpec, within: Duration) -> Result<UnixStream> {
+    let asked = Instant::now();
+    let exchange = async {
+        let hello = hello(&channel).await?;
+        if hello.protocol != PROTOCOL {
+            let given = hello.protocol;
+            return Err(Error::new(ErrorKind::Guest, format!("the guest speaks version {given}, not {PROTOCOL}")));
+        }
+        let agent = spec.agent();
+        let setup = Setup {
+            protocol: PROTOCOL,
+            agent: Identity { uid: agent.uid(), gid: agent.gid() },
+            lifetime: spec.limits().lifetime.as_seconds().into(),
+            open_files: spec.limits().open_files.get().into(),
+        };
+        let frame = Outgoing::new(&setup, MAX_TO_GUEST).map_err(broken)?;
+        guest::send(&channel, frame, &[]).await.map_err(broken)
+    };
+    tokio::time::timeout(within, exchange)
+        .await
+        .unwrap_or_else(|_| Err(Error::deadline("the guest's greeting", asked.elapsed())))?;
+    Ok(channel)
+}
+
+async fn hello(channel: &UnixStream) -> Result<Hello> {
+    let mut frame = Incoming::new(MAX_TO_HOST);
+    loop {
+        channel.readable().await.map_err(broken)?;
+        match channel.try_io(Interest::READABLE, || frame.advance(channel)) {
+            Ok(()) => return Ok(frame.finish().map_err(broken)?.0),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(broken(error)),
+        }
+    }
+}
+
+fn broken(error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Guest, "the guest broke off its greeting").with_source(error)
+}
+
+/// How long one step of a start may take; the runtime's own deadlines are shorter and say more.
+const STEP: Duration = Duration::from_mins(2);
+
+/// How often a container whose guest has not connected is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests;

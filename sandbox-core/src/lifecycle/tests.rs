@@ -1,0 +1,192 @@
+//! Starts that fail, hang or are refused, on a runtime whose guest is no program: nothing may be left of any of them.
+
+use std::sync::{Arc, Mutex};
+
+use sandbox_policy::{Capabilities, Control, NetworkRequest, Policy, Support};
+use secrecy::SecretString;
+
+use crate::event::MockEventSink;
+use crate::gateway::{MockGateway, MockOpenGateway};
+use crate::testkit::{FakeRuntime, Fault, Recorder, Verb};
+use crate::token::MockTokenProvider;
+use crate::{Cause, Error, ErrorKind, Event, RunRoot, Sandbox, SandboxBuilder, Token};
+
+fn policy(runtime: &FakeRuntime) -> Policy {
+    use crate::Runtime as _;
+    let lacking = runtime.capabilities().iter().filter(|(_, support)| matches!(support, Support::Unsupported { .. }));
+    lacking.fold(Policy::standard(), |policy, (control, _)| policy.with_waived(control))
+}
+
+struct Trial {
+    runtime: Arc<FakeRuntime>,
+    root: RunRoot,
+    recorder: Recorder,
+    _directory: tempfile::TempDir,
+}
+
+impl Trial {
+    fn new(runtime: FakeRuntime) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let root = RunRoot::new(directory.path().join("run"));
+        Self { runtime: Arc::new(runtime), root, recorder: Recorder::default(), _directory: directory }
+    }
+
+    fn builder(&self) -> SandboxBuilder {
+        let runtime: Arc<dyn crate::Runtime> = self.runtime.clone();
+        Sandbox::builder()
+            .shared_runtime(runtime)
+            .policy(policy(&self.runtime))
+            .image(FakeRuntime::IMAGE)
+            .run_root(self.root.clone())
+            .events(self.recorder.clone())
+    }
+
+    fn assert_nothing_left(&self) {
+        assert!(self.runtime.is_empty());
+        assert_eq!(self.root.sandboxes().unwrap(), []);
+    }
+}
+
+fn no_program() -> FakeRuntime {
+    FakeRuntime::new("this is no program")
+}
+
+#[tokio::test]
+async fn a_failure_at_each_step_leaves_nothing() {
+    for (fault, kind) in [
+        (Fault::Fail(Verb::Resolve), ErrorKind::Engine),
+        (Fault::Fail(Verb::Create), ErrorKind::Engine),
+        (Fault::FailAfterwards(Verb::Create), ErrorKind::Engine),
+        (Fault::Fail(Verb::Start), ErrorKind::Engine),
+    ] {
+        let trial = Trial::new(no_program().with_fault(fault));
+        let error = trial.builder().start().await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{fault:?}: {error:?}");
+        assert!(error.residue().is_empty(), "{fault:?}: {error:?}");
+        trial.assert_nothing_left();
+        let events = trial.recorder.events();
+        assert!(events.contains(&Event::Destroying { cause: Cause::Failed }), "{fault:?}: {events:?}");
+        assert_eq!(events.last(), Some(&Event::Destroyed { residue: Vec::new() }), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_is_no_program_is_an_error() {
+    let trial = Trial::new(no_program());
+    let error = trial.builder().start().await.unwrap_err();
+    assert!(error.to_string().contains("guest"), "{error:?}");
+    trial.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_hangs_is_given_up_in_time() {
+    for verb in [Verb::Create, Verb::Start] {
+        let trial = Trial::new(no_program().with_fault(Fault::Hang(verb)));
+        let error = trial.builder().start().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DeadlineExceeded, "{verb:?}: {error:?}");
+        trial.assert_nothing_left();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_removed_is_told_and_kept_for_the_reaper() {
+    for fault in [Fault::Fail(Verb::Delete), Fault::Hang(Verb::Delete)] {
+        let trial = Trial::new(no_program().with_fault(Fault::Fail(Verb::Start)).with_fault(fault));
+        let error = trial.builder().start().await.unwrap_err();
+        assert_eq!((error.kind(), error.residue().len()), (ErrorKind::Engine, 1), "{error:?}");
+        assert_eq!(trial.runtime.len(), 1);
+        let told = trial.recorder.events();
+        assert!(matches!(told.last(), Some(Event::Destroyed { residue }) if residue.len() == 1), "{told:?}");
+        // The run directory goes all the same: one failed step holds up no other.
+        assert_eq!(trial.root.sandboxes().unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn tokens_are_revoked_and_gateways_closed_in_reverse_order() {
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let note = |what: &'static str| {
+        let order = Arc::clone(&order);
+        move || order.lock().unwrap().push(what)
+    };
+    let repository: sandbox_policy::RepoId = "owner/name".parse().unwrap();
+    let mut tokens = MockTokenProvider::new();
+    tokens.expect_capabilities().returning(Capabilities::new);
+    let minted = note("minted");
+    tokens.expect_token().times(1).returning(move |grant| {
+        minted();
+        Ok(Token::new(grant.repository.clone(), SecretString::from("made-up")))
+    });
+    let revoked = note("revoked");
+    tokens.expect_revoke().times(1).returning(move |_| {
+        revoked();
+        Ok(())
+    });
+    let mut gateway = MockGateway::new();
+    gateway.expect_name().return_const("egress".to_owned());
+    let enforced = Support::Enforced { by: "a mock".to_owned() };
+    gateway
+        .expect_capabilities()
+        .returning(move || Capabilities::new().with(Control::EgressAllowlist, enforced.clone()));
+    let (opened, closed) = (note("opened"), note("closed"));
+    gateway.expect_open().times(1).returning(move |_, _, token| {
+        assert!(token.is_some());
+        opened();
+        let closed = closed.clone();
+        let mut open = MockOpenGateway::new();
+        open.expect_close().times(1).returning(move || {
+            closed();
+            Ok(())
+        });
+        Ok(Box::new(open))
+    });
+    let trial = Trial::new(no_program().with_fault(Fault::Fail(Verb::Create)));
+    let builder = trial.builder().repository(repository).network(NetworkRequest::Egress);
+    builder.tokens(tokens).gateway(gateway).start().await.unwrap_err();
+    assert_eq!(*order.lock().unwrap(), ["minted", "opened", "closed", "revoked"]);
+    trial.assert_nothing_left();
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_had_stops_the_start() {
+    let mut tokens = MockTokenProvider::new();
+    tokens.expect_capabilities().returning(Capabilities::new);
+    tokens.expect_token().returning(|_| Err(Error::new(ErrorKind::Token, "no installation")));
+    tokens.expect_revoke().never();
+    let trial = Trial::new(no_program());
+    let builder = trial.builder().repository("owner/name".parse().unwrap());
+    let error = builder.tokens(tokens).start().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Token);
+    assert!(!trial.recorder.events().iter().any(|event| matches!(event, Event::Creating { .. })));
+    trial.assert_nothing_left();
+}
+
+#[tokio::test]
+async fn a_refusal_is_the_only_event_and_nothing_is_asked_of_anybody() {
+    let mut sink = MockEventSink::new();
+    sink.expect_record()
+        .times(1)
+        .withf(|envelope| envelope.sequence == 0 && matches!(envelope.event, Event::Refused { .. }))
+        .returning(|_| Ok(()));
+    let mut tokens = MockTokenProvider::new();
+    tokens.expect_capabilities().returning(Capabilities::new);
+    tokens.expect_token().never();
+    let trial = Trial::new(no_program().with_fault(Fault::Hang(Verb::Resolve)));
+    let builder = trial.builder().policy(Policy::standard()).events(sink).tokens(tokens);
+    assert_eq!(builder.start().await.unwrap_err().kind(), ErrorKind::Policy);
+    trial.assert_nothing_left();
+}
+
+#[tokio::test]
+async fn what_is_missing_or_makes_no_sense_is_named() {
+    let trial = Trial::new(no_program());
+    let error = Sandbox::builder().image(FakeRuntime::IMAGE).start().await.unwrap_err();
+    assert!(error.to_string().contains("runtime"), "{error}");
+    let runtime: Arc<dyn crate::Runtime> = trial.runtime.clone();
+    let error = Sandbox::builder().shared_runtime(runtime).start().await.unwrap_err();
+    assert!(error.to_string().contains("image"), "{error}");
+    for (name, value) in [("NOT A NAME", "x"), ("LD_PRELOAD", "/evil.so"), ("GOOD", "zero\0byte")] {
+        let error = trial.builder().env(name, value).start().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    }
+}

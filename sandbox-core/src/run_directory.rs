@@ -1,0 +1,211 @@
+//! Where a running sandbox keeps what joins it to its container.
+//!
+//! ```text
+//! ROOT/ID/          mode 0700, the caller's; what the caller adds (a supervisor's socket) lies here
+//! ROOT/ID/owner     the process that holds the sandbox, for the reaper
+//! ROOT/ID/guest/    mode 0700, owned by the user that is root inside; the container's one mount besides the workspace
+//! ROOT/ID/guest/guest    the guest's program
+//! ROOT/ID/guest/socket   the guest's socket, until the guest has connected
+//! ```
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, chown};
+use std::path::{Path, PathBuf};
+
+use sandbox_guest::wire::{GUEST_PROGRAM, GUEST_SOCKET};
+use tokio::net::UnixListener;
+
+use crate::{Error, ErrorKind, Owner, Result, SandboxId};
+
+/// A path in a socket's address has at most 107 bytes and a zero (unix(7)).
+const MAX_SOCKET_PATH: usize = 107;
+
+/// The file that names the owner.
+const OWNER: &str = "owner";
+
+/// The directory below which every sandbox of one user has its run directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunRoot(PathBuf);
+
+impl RunRoot {
+    /// Uses a directory, which is made with mode 0700 when it is first needed.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The run directory of a sandbox.
+    pub fn of(&self, sandbox: SandboxId) -> PathBuf {
+        self.0.join(sandbox.to_string())
+    }
+
+    /// The sandboxes that have a run directory here.
+    ///
+    /// # Errors
+    /// `Io`; a root that does not exist has none.
+    pub fn sandboxes(&self) -> Result<Vec<SandboxId>> {
+        let entries = match fs::read_dir(&self.0) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(self.error(error)),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|error| self.error(error))?;
+            found.extend(entry.file_name().to_str().and_then(|name| name.parse::<SandboxId>().ok()));
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    fn error(&self, error: io::Error) -> Error {
+        Error::io(format!("cannot use the run directory {}", self.0.display()), error)
+    }
+
+    /// Makes the root if it is missing, and refuses one that others could write to.
+    fn ensure(&self) -> Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(|error| self.error(error))?;
+        let data = fs::symlink_metadata(&self.0).map_err(|error| self.error(error))?;
+        let owner = rustix::process::geteuid().as_raw();
+        if !data.is_dir() || data.uid() != owner || data.mode() & 0o022 != 0 {
+            let path = self.0.display();
+            return Err(Error::new(ErrorKind::Denied, format!("run directory {path} is open to other users"))
+                .with_hint(format!("make it a directory of user {owner} with mode 0700, or name another")));
+        }
+        Ok(())
+    }
+}
+
+impl Default for RunRoot {
+    /// `/run/sandbox` for root, `/run/user/UID/sandbox` for anybody else.
+    fn default() -> Self {
+        match rustix::process::geteuid().as_raw() {
+            0 => Self::new("/run/sandbox"),
+            uid => Self::new(format!("/run/user/{uid}/sandbox")),
+        }
+    }
+}
+
+/// One sandbox's run directory.
+#[derive(Clone, Debug)]
+pub(crate) struct RunDirectory {
+    path: PathBuf,
+}
+
+impl RunDirectory {
+    /// Names the directory, which need not exist.
+    pub(crate) fn named(root: &RunRoot, sandbox: SandboxId) -> Self {
+        Self { path: root.of(sandbox) }
+    }
+
+    /// Makes the directory with the guest in it, for `root_uid` and `root_gid` to use inside.
+    pub(crate) fn prepare(&self, root: &RunRoot, guest: &[u8], (uid, gid): (u32, u32)) -> Result<()> {
+        root.ensure()?;
+        let length = self.socket().as_os_str().len();
+        if length > MAX_SOCKET_PATH {
+            let message =
+                format!("run directory {} is too long: its socket's path has {length} bytes", self.path.display());
+            return Err(Error::new(ErrorKind::InvalidInput, message).with_hint(format!(
+                "at most {MAX_SOCKET_PATH} bytes are allowed (unix(7)): name a shorter directory"
+            )));
+        }
+        let mine = |error| Error::io(format!("cannot write the run directory {}", self.path.display()), error);
+        let private = |path: &Path| DirBuilder::new().mode(0o700).create(path);
+        private(&self.path).map_err(mine)?;
+        fs::write(self.path.join(OWNER), Owner::current()?.to_string()).map_err(mine)?;
+        let directory = self.guest_directory();
+        private(&directory).map_err(mine)?;
+        let program = directory.join(GUEST_PROGRAM);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o500).open(&program).map_err(mine)?;
+        file.write_all(guest).map_err(mine)?;
+        if uid != rustix::process::geteuid().as_raw() {
+            chown(&program, Some(uid), Some(gid)).map_err(mine)?;
+            chown(&directory, Some(uid), Some(gid)).map_err(mine)?;
+        }
+        Ok(())
+    }
+
+    /// Who holds the sandbox; `None` if the directory does not say.
+    pub(crate) fn owner(&self) -> Option<Owner> {
+        fs::read_to_string(self.path.join(OWNER)).ok()?.parse().ok()
+    }
+
+    /// Listens for the guest.
+    pub(crate) fn listen(&self) -> Result<UnixListener> {
+        UnixListener::bind(self.socket())
+            .map_err(|error| Error::io(format!("cannot listen on {}", self.socket().display()), error))
+    }
+
+    /// Removes the socket's name: whoever comes later finds no door.
+    pub(crate) fn close_door(&self) -> Result<()> {
+        fs::remove_file(self.socket())
+            .map_err(|error| Error::io(format!("cannot remove {}", self.socket().display()), error))
+    }
+
+    /// What is mounted into the container.
+    pub(crate) fn guest_directory(&self) -> PathBuf {
+        self.path.join("guest")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.guest_directory().join(GUEST_SOCKET)
+    }
+
+    /// Removes everything; `Ok` means that it is gone.
+    pub(crate) fn remove(&self) -> Result<()> {
+        match fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io(format!("cannot remove the run directory {}", self.path.display()), error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_run_directory_is_private_and_goes_away() {
+        let temporary = tempfile::tempdir().unwrap();
+        let root = RunRoot::new(temporary.path().join("run"));
+        let id = SandboxId::random().unwrap();
+        let directory = RunDirectory::named(&root, id);
+        let me = rustix::process::geteuid().as_raw();
+        directory.prepare(&root, b"program", (me, me)).unwrap();
+        for path in [root.path().to_owned(), root.of(id), directory.guest_directory()] {
+            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o700);
+        }
+        assert_eq!(root.sandboxes().unwrap(), [id]);
+        assert_eq!(directory.owner(), Some(Owner::current().unwrap()));
+        directory.remove().unwrap();
+        directory.remove().unwrap();
+        assert!(root.sandboxes().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_root_that_others_can_write_is_refused() {
+        let temporary = tempfile::tempdir().unwrap();
+        fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let root = RunRoot::new(temporary.path());
+        let directory = RunDirectory::named(&root, SandboxId::random().unwrap());
+        assert_eq!(directory.prepare(&root, b"", (0, 0)).unwrap_err().kind(), ErrorKind::Denied);
+    }
+
+    #[test]
+    fn a_path_too_long_for_a_socket_is_refused_before_anything_is_made() {
+        let temporary = tempfile::tempdir().unwrap();
+        let root = RunRoot::new(temporary.path().join("x".repeat(90)));
+        let directory = RunDirectory::named(&root, SandboxId::random().unwrap());
+        assert_eq!(directory.prepare(&root, b"", (0, 0)).unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert!(root.sandboxes().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,82 @@
+//! The one stack on which everything that is opened lies until it is closed.
+//!
+//! An undo is pushed *before* its effect, so that an effect whose answer was lost is undone as well; each undo is
+//! therefore content to find nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::run_directory::RunDirectory;
+use crate::{ContainerId, Error, ErrorKind, OpenGateway, Result, Runtime, Token, TokenProvider};
+
+/// How long one step back may take.
+const STEP: Duration = Duration::from_mins(1);
+
+/// One step back.
+#[derive(Debug)]
+pub(crate) enum Undo {
+    /// Removes a container, by the id or the name that it was to have.
+    Container(Arc<dyn Runtime>, ContainerId),
+    /// Closes a gateway.
+    Gateway(Box<dyn OpenGateway>),
+    /// Removes the run directory.
+    RunDirectory(RunDirectory),
+    /// Takes a token back.
+    Token(Arc<dyn TokenProvider>, Token),
+}
+
+impl Undo {
+    async fn run(self) -> Result<()> {
+        match self {
+            Self::Container(runtime, container) => runtime.delete(&container).await,
+            Self::Gateway(gateway) => gateway.close().await,
+            Self::RunDirectory(directory) => directory.remove(),
+            Self::Token(provider, token) => provider.revoke(token).await,
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Container(_, container) => format!("removing container {container}"),
+            Self::Gateway(gateway) => format!("closing {gateway:?}"),
+            Self::RunDirectory(_) => "removing the run directory".to_owned(),
+            Self::Token(_, token) => format!("revoking the token for {}", token.repository()),
+        }
+    }
+}
+
+/// Everything that is open.
+#[derive(Debug, Default)]
+pub(crate) struct Teardown {
+    stack: Vec<Undo>,
+}
+
+impl Teardown {
+    pub(crate) fn push(&mut self, undo: Undo) {
+        self.stack.push(undo);
+    }
+
+    /// The gateways that are open, in the order in which they were opened.
+    pub(crate) fn gateways(&mut self) -> impl Iterator<Item = &mut Box<dyn OpenGateway>> {
+        self.stack.iter_mut().filter_map(|undo| match undo {
+            Undo::Gateway(gateway) => Some(gateway),
+            Undo::Container(..) | Undo::RunDirectory(_) | Undo::Token(..) => None,
+        })
+    }
+
+    /// Undoes everything, last first; a step that fails does not keep the others from being taken.
+    pub(crate) async fn unwind(&mut self) -> Vec<Error> {
+        let mut residue = Vec::new();
+        while let Some(undo) = self.stack.pop() {
+            let name = undo.name();
+            match tokio::time::timeout(STEP, undo.run()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    residue.push(Error::new(ErrorKind::Residue, format!("{name} failed")).with_source(error));
+                }
+                Err(_) => residue.push(Error::deadline(name, STEP)),
+            }
+        }
+        residue
+    }
+}
