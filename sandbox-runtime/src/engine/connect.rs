@@ -1,0 +1,243 @@
+//! Finding out who answers at an address.
+
+use std::fmt;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use bollard::models::{SystemInfo, SystemVersion};
+use bollard::{API_DEFAULT_VERSION, Docker};
+use sandbox_core::{Error, ErrorKind, Result, RuntimeInfo};
+
+use super::error::{Answer, within};
+use super::{CONNECT, Engine, INSPECT, probe, quota};
+
+/// Says where an engine listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Endpoint {
+    /// A Unix socket at an absolute path.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = Error;
+
+    /// Reads an address as `DOCKER_HOST` holds it.
+    fn from_str(text: &str) -> Result<Self> {
+        let shown: String = text.chars().filter(|c| !c.is_control()).take(256).collect();
+        let refuse = |why: &str| {
+            let message = format!("engine address {shown:?}: {why}");
+            Error::new(ErrorKind::InvalidInput, message).with_hint("write unix:// and the socket's absolute path")
+        };
+        match text.split_once("://") {
+            Some(("unix", path)) if path.starts_with('/') && !path.contains('\0') => Ok(Self::Unix(path.into())),
+            Some(("unix", _)) => Err(refuse("the path is not absolute")),
+            Some((scheme @ ("tcp" | "http" | "https" | "ssh" | "npipe" | "fd"), _)) => Err(refuse(&format!(
+                "engines behind {scheme}:// are not supported, since a sandbox needs files of the engine's host"
+            ))),
+            Some(_) => Err(refuse("no such scheme is known")),
+            None => Err(refuse("it has no scheme")),
+        }
+    }
+}
+
+/// Connects to an engine, and probes what it enforces.
+pub(crate) async fn connect(endpoint: Endpoint) -> Result<Engine> {
+    let Endpoint::Unix(path) = &endpoint;
+    let owner = owner(&endpoint, path)?;
+    let socket = path.to_str().ok_or_else(|| {
+        Error::new(ErrorKind::InvalidInput, format!("engine address {endpoint}: the path is not UTF-8"))
+            .with_hint("give the engine a socket whose path is")
+    })?;
+    // Deadlines are our own, call by call; this one must only be longer.
+    let docker = Docker::connect_with_unix(socket, UNUSED.as_secs(), API_DEFAULT_VERSION)
+        .map_err(|failure| super::error::answer(&endpoint, "connect", failure).into_error())?;
+
+    let greeted = async {
+        let docker = docker.negotiate_version().await?;
+        let version = docker.version().await?;
+        Ok((docker, version))
+    };
+    let (docker, version) = match within(&endpoint, CONNECT, "connect", greeted).await {
+        Ok(greeted) => greeted,
+        Err(answer) => return Err(unavailable(&endpoint, answer)),
+    };
+    let name = engine_name(&endpoint, &version)?;
+    let info = within(&endpoint, INSPECT, "ask the engine what it can do", docker.info()).await;
+    let info = info.map_err(Answer::into_error)?;
+    if info.os_type.as_deref() != Some("linux") {
+        let given = info.os_type.as_deref().unwrap_or("nothing");
+        return Err(unfit(
+            &endpoint,
+            &format!("runs containers of {given}"),
+            "give the address of an engine for Linux",
+        ));
+    }
+
+    let root = root(&info, owner);
+    let runtime = RuntimeInfo {
+        name: name.to_owned(),
+        version: version.version.clone().unwrap_or_default(),
+        api: docker.client_version().to_string(),
+        endpoint: endpoint.to_string(),
+        root_uid: root.uid,
+        root_gid: root.gid,
+    };
+    let disk = quota::probe(&docker, &endpoint, &info).await?;
+    Ok(Engine {
+        capabilities: probe::capabilities(&runtime, &info, disk),
+        architecture: probe::image_architecture(info.architecture.as_deref().unwrap_or_default()).to_owned(),
+        docker,
+        endpoint,
+        info: runtime,
+    })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ids {
+    uid: u32,
+    gid: u32,
+}
+
+/// Looks at the socket before anything is sent to it.
+fn owner(endpoint: &Endpoint, path: &Path) -> Result<Ids> {
+    let unavailable = |why: &str, hint: &str| {
+        Error::new(
+            ErrorKind::EngineUnavailable,
+            format!("cannot connect: the engine at {endpoint} cannot be reached: {why}"),
+        )
+        .with_hint(hint)
+    };
+    match std::fs::metadata(path) {
+        Ok(data) if data.file_type().is_socket() => Ok(Ids { uid: data.uid(), gid: data.gid() }),
+        Ok(_) => Err(unavailable("this is no socket", "give the address of a Docker engine's socket")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(unavailable("there is no such socket", "start the engine, or give the address of another"))
+        }
+        Err(error) => {
+            Err(unavailable("its socket cannot be looked at", "run as a user who may use it").with_source(error))
+        }
+    }
+}
+
+/// Names the product, if it is one whose reports are understood here and whose API has what is needed.
+fn engine_name(endpoint: &Endpoint, version: &SystemVersion) -> Result<&'static str> {
+    let components = version.components.iter().flatten();
+    if components.map(|component| component.name.as_str()).any(|name| name.starts_with("Podman")) {
+        let hint = "give the address of a Docker engine: what Podman reports of its limits means something else";
+        return Err(unfit(endpoint, "is Podman", hint));
+    }
+    let api = version.api_version.as_deref().unwrap_or_default();
+    let number = |part: Option<&str>| part.and_then(|part| part.parse::<u32>().ok());
+    let mut parts = api.split('.');
+    match (number(parts.next()), number(parts.next())) {
+        (Some(major), Some(minor)) if (major, minor) >= LEAST_API => Ok("docker"),
+        _ => {
+            let what = format!("speaks version {:?} of Docker's API", super::error::one_line(api));
+            Err(unfit(endpoint, &what, "use Docker 20.10 or newer, which speaks 1.41"))
+        }
+    }
+}
+
+/// Finds whose files root inside a container can read on the host.
+///
+/// A daemon with `userns-remap` keeps its data in a folder that ends in the remapped root's ids
+/// (<https://docs.docker.com/engine/security/userns-remap/>); root below a rootless daemon is the daemon's own user,
+/// who owns its socket (<https://docs.docker.com/engine/security/rootless/>).
+fn root(info: &SystemInfo, socket: Ids) -> Ids {
+    if probe::has_security_option(info, "rootless") {
+        return socket;
+    }
+    let remapped = info.docker_root_dir.as_deref().and_then(|folder| {
+        let (uid, gid) = Path::new(folder).file_name()?.to_str()?.split_once('.')?;
+        Some(Ids { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
+    });
+    match remapped {
+        Some(ids) if probe::has_security_option(info, "userns") => ids,
+        _ => Ids { uid: 0, gid: 0 },
+    }
+}
+
+/// Whoever does not answer when greeted is no engine at all.
+fn unavailable(endpoint: &Endpoint, answer: Answer) -> Error {
+    let Some(status) = answer.status() else { return answer.into_error() };
+    let message = format!("cannot connect: what answers at {endpoint} does not speak Docker's API (status {status})");
+    Error::new(ErrorKind::EngineUnavailable, message).with_hint("give the address of a Docker engine's socket")
+}
+
+fn unfit(endpoint: &Endpoint, what: &str, hint: &str) -> Error {
+    Error::new(ErrorKind::EngineUnavailable, format!("the engine at {endpoint} {what}")).with_hint(hint)
+}
+
+/// Docker 20.10: the first with private control group namespaces and with error numbers in seccomp rules.
+const LEAST_API: (u32, u32) = (1, 41);
+const UNUSED: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::SystemVersionComponents;
+
+    use super::*;
+
+    #[test]
+    fn reads_what_docker_host_holds() {
+        let endpoint: Endpoint = "unix:///run/docker.sock".parse().unwrap();
+        assert_eq!(endpoint, Endpoint::Unix("/run/docker.sock".into()));
+        assert_eq!(endpoint.to_string(), "unix:///run/docker.sock");
+        for (text, word) in [
+            ("", "no scheme"),
+            ("/run/docker.sock", "no scheme"),
+            ("unix://", "not absolute"),
+            ("unix://docker.sock", "not absolute"),
+            ("tcp://127.0.0.1:2375", "tcp:// are not supported"),
+            ("ssh://me@there", "ssh:// are not supported"),
+            ("gopher://x", "no such scheme"),
+        ] {
+            let error = text.parse::<Endpoint>().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().contains(word), "{error}");
+            assert!(error.hint().is_some());
+        }
+    }
+
+    #[test]
+    fn refuses_podman_and_what_is_too_old() {
+        let endpoint = Endpoint::Unix("/x".into());
+        let version = |api: &str, component: &str| SystemVersion {
+            api_version: Some(api.to_owned()),
+            components: Some(vec![SystemVersionComponents { name: component.to_owned(), ..Default::default() }]),
+            ..Default::default()
+        };
+        assert_eq!(engine_name(&endpoint, &version("1.41", "Engine")).unwrap(), "docker");
+        assert_eq!(engine_name(&endpoint, &version("2.0", "Engine")).unwrap(), "docker");
+        for (api, component) in [("1.41", "Podman Engine"), ("1.40", "Engine"), ("", "Engine"), ("x.y", "Engine")] {
+            let error = engine_name(&endpoint, &version(api, component)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::EngineUnavailable);
+        }
+    }
+
+    #[test]
+    fn finds_who_root_is_on_the_host() {
+        let socket = Ids { uid: 1_000, gid: 998 };
+        let info = |option: &str, folder: &str| SystemInfo {
+            security_options: Some(vec![format!("name={option}")]),
+            docker_root_dir: Some(folder.to_owned()),
+            ..Default::default()
+        };
+        assert_eq!(root(&info("rootless", "/home/u/docker"), socket), socket);
+        assert_eq!(root(&info("userns", "/var/lib/docker/231072.231073"), socket), Ids { uid: 231_072, gid: 231_073 });
+        for folder in ["/var/lib/docker", "/var/lib/docker/1.2"] {
+            assert_eq!(root(&info("seccomp,profile=default", folder), socket), Ids { uid: 0, gid: 0 });
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Saying in Docker's words what a specification asks for.
+//!
+//! Invariant: what is written here is all that a container is told; nothing is left to a default of the engine that an
+//! image or a daemon's configuration could change.
+
+use std::collections::HashMap;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use bollard::models::{
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount,
+    MountBindOptions, MountBindOptionsPropagationEnum, MountType, ResourcesUlimits, RestartPolicy,
+    RestartPolicyNameEnum,
+};
+use sandbox_core::{Error, ErrorKind, Result, Wiring};
+use sandbox_guest::wire::{GUEST_DIRECTORY, GUEST_PROGRAM};
+use sandbox_policy::{Access, AgentUser, Limits, RootFilesystem, SandboxSpec, Tmpfs};
+
+use crate::seccomp;
+
+/// Tells whether the engine's storage takes a size for a container's own layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Quota {
+    /// It does not.
+    None,
+    /// It does, and the disk limit is set.
+    Set,
+}
+
+/// Says what to make.
+///
+/// # Errors
+/// A host path that the engine's JSON cannot hold, or a limit that is no number of Docker's.
+pub(crate) fn body(spec: &SandboxSpec, wiring: &Wiring, quota: Quota) -> Result<ContainerCreateBody> {
+    Ok(ContainerCreateBody {
+        hostname: Some("sandbox".to_owned()),
+        domainname: Some(String::new()),
+        // The guest starts as root, with the capabilities below and no others, and becomes the agent for all it runs.
+        user: Some("0:0".to_owned()),
+        attach_stdin: Some(false),
+        attach_stdout: Some(false),
+        attach_stderr: Some(false),
+        tty: Some(false),
+        open_stdin: Some(false),
+        stdin_once: Some(false),
+        env: Some(Vec::new()),
+        entrypoint: Some(vec![format!("{GUEST_DIRECTORY}/{GUEST_PROGRAM}")]),
+        cmd: Some(Vec::new()),
+        working_dir: Some("/".to_owned()),
+        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }),
+        stop_signal: Some("SIGKILL".to_owned()),
+        image: Some(wiring.image.id.clone()),
+        labels: Some(wiring.labels().into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
+        // Beside the mode `none`, this keeps the engine from building a network sandbox, which takes half of a start.
+        network_disabled: Some(true),
+        host_config: Some(host_config(spec, wiring, quota)?),
+        ..Default::default()
+    })
+}
+
+fn host_config(spec: &SandboxSpec, wiring: &Wiring, quota: Quota) -> Result<HostConfig> {
+    // The lifetime is the guest's to keep.
+    let Limits { cpus, memory, disk, processes, open_files, lifetime: _ } = spec.limits();
+    let memory = signed("memory", memory.bytes())?;
+    let (files, cpus) = (i64::from(open_files.get()), i64::from(cpus.millis()));
+    let storage = match quota {
+        Quota::None => None,
+        Quota::Set => Some(HashMap::from([("size".to_owned(), disk.bytes().to_string())])),
+    };
+    Ok(HostConfig {
+        // A quota rather than `NanoCpus`, which Docker refuses where it is more than the machine has.
+        cpu_period: Some(CPU_PERIOD),
+        cpu_quota: Some(cpus.saturating_mul(CPU_PERIOD) / 1_000),
+        memory: Some(memory),
+        // Memory and swap together: so there is no swap.
+        memory_swap: Some(memory),
+        pids_limit: Some(i64::from(processes.get())),
+        ulimits: Some(vec![ulimit("core", 0), ulimit("nofile", files)]),
+        storage_opt: storage,
+        cap_drop: Some(vec!["ALL".to_owned()]),
+        cap_add: Some(GUEST_CAPABILITIES.map(str::to_owned).to_vec()),
+        security_opt: Some(vec!["no-new-privileges".to_owned(), format!("seccomp={}", seccomp::profile())]),
+        privileged: Some(false),
+        masked_paths: Some(MASKED_PATHS.map(str::to_owned).to_vec()),
+        readonly_paths: Some(READONLY_PATHS.map(str::to_owned).to_vec()),
+        readonly_rootfs: Some(spec.root() == RootFilesystem::ReadOnly),
+        tmpfs: Some(spec.tmpfs().iter().map(|tmpfs| memory_file_system(tmpfs, spec.agent())).collect()),
+        mounts: Some(mounts(spec, wiring)?),
+        shm_size: Some(SHARED_MEMORY),
+        network_mode: Some("none".to_owned()),
+        ipc_mode: Some("private".to_owned()),
+        cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
+        pid_mode: Some(String::new()),
+        uts_mode: Some(String::new()),
+        // What a container prints would fill the host's disk; all that counts goes through the guest.
+        log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: Some(HashMap::new()) }),
+        auto_remove: Some(true),
+        restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: Some(0) }),
+        init: Some(false),
+        ..Default::default()
+    })
+}
+
+fn mounts(spec: &SandboxSpec, wiring: &Wiring) -> Result<Vec<Mount>> {
+    let mut mounts =
+        vec![bind("run directory", &wiring.guest_directory, Path::new(GUEST_DIRECTORY), Access::ReadOnly)?];
+    mounts.push(bind("run directory", &wiring.guest_directory.join(HOSTS), Path::new(HOSTS_TARGET), Access::ReadOnly)?);
+    if let Some(workspace) = spec.workspace() {
+        mounts.push(bind("workspace", workspace.host.as_path(), workspace.guest.as_path(), workspace.access)?);
+    }
+    Ok(mounts)
+}
+
+/// One mount alone: file systems that are mounted below the source stay out, since an engine may leave them writable
+/// where the rest is read-only (<https://docs.docker.com/engine/storage/bind-mounts/#recursive-mounts>).
+fn bind(field: &str, source: &Path, target: &Path, access: Access) -> Result<Mount> {
+    let text = |path: &Path| match path.to_str() {
+        Some(text) => Ok(Some(text.to_owned())),
+        None => Err(Error::new(ErrorKind::InvalidInput, format!("{field} {} is not UTF-8", path.display()))
+            .with_hint("this engine takes paths in JSON: name a folder whose path is UTF-8")),
+    };
+    Ok(Mount {
+        typ: Some(MountType::BIND),
+        source: text(source)?,
+        target: text(target)?,
+        read_only: Some(access == Access::ReadOnly),
+        bind_options: Some(MountBindOptions {
+            propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
+            non_recursive: Some(true),
+            ..Default::default()
+        }),
+        ..Default::default()
+    })
+}
+
+/// A home is its user's alone, `/run` is root's, and the rest are everybody's, as in an ordinary system
+/// (<https://man7.org/linux/man-pages/man7/hier.7.html>). Programs may be run from each: agents build there.
+fn memory_file_system(Tmpfs { path, size }: &Tmpfs, agent: AgentUser) -> (String, String) {
+    let owner = if path.as_path().starts_with("/home") {
+        format!("mode=0700,uid={},gid={}", agent.uid(), agent.gid())
+    } else if path.as_str() == "/run" {
+        "mode=0755".to_owned()
+    } else {
+        "mode=1777".to_owned()
+    };
+    (path.to_string(), format!("rw,exec,nosuid,nodev,size={},{owner}", size.bytes()))
+}
+
+/// Writes the host names of a sandbox beside its guest.
+///
+/// An engine that builds no network sandbox leaves `/etc/hosts` empty, and then programs do not find `localhost`.
+pub(crate) async fn write_hosts(directory: &Path) -> Result<()> {
+    let path = directory.join(HOSTS);
+    let written = async {
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o444);
+        let mut file = tokio::fs::OpenOptions::from(options).open(&path).await?;
+        tokio::io::AsyncWriteExt::write_all(&mut file, HOSTS_CONTENT.as_bytes()).await?;
+        // Readable to the agent, whatever the caller's umask is.
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o444)).await?;
+        tokio::io::AsyncWriteExt::flush(&mut file).await
+    };
+    written.await.map_err(|error| Error::io(format!("cannot write {}", path.display()), error))
+}
+
+fn ulimit(name: &str, limit: i64) -> ResourcesUlimits {
+    ResourcesUlimits { name: Some(name.to_owned()), soft: Some(limit), hard: Some(limit) }
+}
+
+fn signed(field: &str, value: u64) -> Result<i64> {
+    i64::try_from(value).map_err(|_| {
+        Error::new(ErrorKind::InvalidInput, format!("limits.{field} is {value}; at most {} is allowed", i64::MAX))
+    })
+}
+
+/// What a failed creation most often comes from.
+pub(crate) const HINT: &str = "the engine must see the workspace and the run directory under the same paths as this \
+                               program does";
+
+/// The file beside the guest that is mounted at [`HOSTS_TARGET`].
+const HOSTS: &str = "hosts";
+/// Where programs look up host names (<https://man7.org/linux/man-pages/man5/hosts.5.html>).
+pub(crate) const HOSTS_TARGET: &str = "/etc/hosts";
+const HOSTS_CONTENT: &str = "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+
+/// What process 1 needs to become the agent and to end it
+/// (<https://man7.org/linux/man-pages/man7/capabilities.7.html>): `SETUID`, `SETGID` and `SETPCAP` to drop everything,
+/// `KILL` to end what runs as another user.
+const GUEST_CAPABILITIES: [&str; 4] = ["KILL", "SETGID", "SETPCAP", "SETUID"];
+
+/// Microseconds; the kernel's own default (<https://docs.kernel.org/scheduler/sched-bwc.html>).
+const CPU_PERIOD: i64 = 100_000;
+
+/// Bytes of `/dev/shm`: Docker's default, which many programs count on. It counts as memory of the sandbox.
+const SHARED_MEMORY: i64 = 64 << 20;
+
+/// What is hidden: Docker's own list, and what tells a kernel's or a host's secrets to any user.
+const MASKED_PATHS: [&str; 24] = [
+    "/proc/acpi",       // switches of the machine
+    "/proc/asound",     // the host's sound cards
+    "/proc/cmdline",    // boot parameters may hold secrets
+    "/proc/config.gz",  // which weaknesses the kernel was built with
+    "/proc/diskstats",  // what other tenants do
+    "/proc/interrupts", // a side channel on keystrokes (moby GHSA-6fw5-f8r9-fgfm)
+    "/proc/kallsyms",   // addresses of the kernel, where kptr_restrict is 0
+    "/proc/kcore",      // memory of the host
+    "/proc/key-users",  // users of the host
+    "/proc/keys",       // keys of the host
+    "/proc/latency_stats",
+    "/proc/modules",     // which weaknesses are loaded
+    "/proc/sched_debug", // processes of the host
+    "/proc/scsi",        // removes devices, when written
+    "/proc/softirqs",    // what other tenants do
+    "/proc/timer_list",  // addresses of the kernel
+    "/proc/timer_stats",
+    "/sys/block", // the host's disks
+    "/sys/dev/block",
+    "/sys/devices/virtual/dmi",      // serial numbers of the machine
+    "/sys/devices/virtual/powercap", // a power side channel (CVE-2020-8694)
+    "/sys/firmware",                 // tables of the firmware
+    "/sys/kernel",                   // addresses, types and debugging of the kernel
+    "/sys/module",                   // parameters of drivers
+];
+
+/// What root may not write: Docker's own list.
+const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
