@@ -1,7 +1,7 @@
 # The verbs of this workspace: `just` lists them. Each is one command that also works without just.
 
 _list:
-    @just --list --unsorted
+    @{{ just_executable() }} --list --unsorted
 
 # A whole sandbox, from nothing to CPython's tests inside it.
 first-light:
