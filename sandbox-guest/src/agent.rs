@@ -38,6 +38,20 @@ pub(crate) fn is_agent(agent: Identity) -> io::Result<bool> {
     Ok(sys::identities()? == ([agent.uid; 3], [agent.gid; 3]))
 }
 
+/// Runs a call with the agent's effective ids and comes back. What counts for whoever would signal or trace this process
+/// are the other ids, which stay root's (kill(2), ptrace(2)).
+pub(crate) fn as_agent<T>(agent: Identity, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    if !geteuid().is_root() {
+        return call();
+    }
+    set_thread_res_gid(None, Gid::from_raw(agent.gid), None)?;
+    set_thread_res_uid(None, Uid::from_raw(agent.uid), None)?;
+    let result = call();
+    set_thread_res_uid(None, Uid::ROOT, None)?;
+    set_thread_res_gid(None, Gid::ROOT, None)?;
+    result
+}
+
 fn drop_privileges(agent: Identity, privileged: bool) -> io::Result<()> {
     // Kernels before 4.3 have no ambient set to clear; `verify` looks at what matters.
     let _ = clear_ambient_capability_set();

@@ -8,13 +8,14 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, getpid, pidfd_open, pidfd_send_signal, wait};
-use sandbox_guest::wire::Status;
+use sandbox_guest::wire::{Identity, Status};
 
+use crate::agent::as_agent;
 use crate::{deadline, sys};
 
 /// How often a tree is looked at anew while it is being stopped.
@@ -32,14 +33,15 @@ const MAX_STAT: u64 = 512;
 /// The children of this process, and theirs.
 #[derive(Debug)]
 pub(crate) struct Family {
+    agent: Identity,
     program: Option<Pid>,
     status: Option<Status>,
 }
 
 impl Family {
     /// A family in which one child's status is wanted, or none's.
-    pub(crate) fn new(program: Option<Pid>) -> Self {
-        Self { program, status: None }
+    pub(crate) fn new(agent: Identity, program: Option<Pid>) -> Self {
+        Self { agent, program, status: None }
     }
 
     /// How the program ended, if it has.
@@ -63,20 +65,20 @@ impl Family {
     pub(crate) fn end(&mut self, signals: impl AsFd) {
         let latest = deadline::after(MAX_END);
         loop {
-            stop_all();
+            self.stop_all();
             let Ok(found) = descendants(getpid()) else {
                 // Without /proc the group and whoever was handed to us is all that can be named.
                 if let Some(program) = self.program {
-                    let _ = sys::kill(-program.as_raw_nonzero().get(), libc::SIGKILL);
+                    self.kill(-program.as_raw_nonzero().get(), libc::SIGKILL);
                 }
                 self.reap();
                 return;
             };
             for process in found {
-                signal(process, Signal::KILL);
+                self.signal(process, Signal::KILL);
             }
             self.reap();
-            if descendants(getpid()).is_ok_and(|left| left.is_empty()) || std::time::Instant::now() >= latest {
+            if descendants(getpid()).is_ok_and(|left| left.is_empty()) || Instant::now() >= latest {
                 return;
             }
             let again = deadline::until(deadline::after(LOOK_AGAIN));
@@ -84,6 +86,50 @@ impl Family {
             let _ = poll(&mut [PollFd::new(&signals, PollFlags::IN)], Some(&again));
             drain(&signals);
             self.reap();
+        }
+    }
+
+    /// Sends a signal to a process, or to a group if `target` is negative; one that has ended needs none.
+    pub(crate) fn kill(&self, target: i32, signal: i32) -> bool {
+        self.permitted(|| sys::kill(target, signal))
+    }
+
+    /// Stops the tree until nobody new appears in it.
+    fn stop_all(&self) {
+        let mut stopped = HashSet::new();
+        for _ in 0..MAX_ROUNDS {
+            let found = descendants(getpid()).unwrap_or_default();
+            let fresh: Vec<_> = found.into_iter().filter(|process| stopped.insert(process.pid)).collect();
+            if fresh.is_empty() {
+                return;
+            }
+            for process in fresh {
+                self.signal(process, Signal::STOP);
+            }
+        }
+    }
+
+    /// Sends a signal if the process still has the parent that made it one of ours.
+    fn signal(&self, process: Process, signal: Signal) {
+        match pidfd_open(process.pid, PidfdFlags::empty()) {
+            Ok(descriptor) => {
+                if read_stat(process.pid).is_some_and(|parent| parent == process.parent || parent == own()) {
+                    self.permitted(|| Ok(pidfd_send_signal(&descriptor, signal)?));
+                }
+            }
+            Err(Errno::SRCH) => {}
+            Err(_) => {
+                self.kill(process.pid.as_raw_nonzero().get(), signal.as_raw());
+            }
+        }
+    }
+
+    /// Does what root may do, or else what the agent may: a guest without `CAP_KILL` may signal the agent's processes only
+    /// with the agent's id.
+    fn permitted(&self, call: impl Fn() -> io::Result<()>) -> bool {
+        match call() {
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => as_agent(self.agent, call).is_ok(),
+            result => result.is_ok(),
         }
     }
 }
@@ -94,46 +140,11 @@ pub(crate) fn drain(signals: impl AsFd) {
     while rustix::io::read(&signals, &mut taken).is_ok_and(|length| length > 0) {}
 }
 
-/// Stops the tree until nobody new appears in it.
-fn stop_all() {
-    let mut stopped = HashSet::new();
-    for _ in 0..MAX_ROUNDS {
-        let fresh: Vec<_> = descendants(getpid())
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|process| stopped.insert(process.pid))
-            .collect();
-        if fresh.is_empty() {
-            return;
-        }
-        for process in fresh {
-            signal(process, Signal::STOP);
-        }
-    }
-}
-
 /// A process as it was seen: the number may have gone to another since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Process {
     pid: Pid,
     parent: i32,
-}
-
-/// Sends a signal if the process still has the parent that made it one of ours.
-fn signal(process: Process, signal: Signal) {
-    match pidfd_open(process.pid, PidfdFlags::empty()) {
-        Ok(descriptor) => {
-            let same = read_stat(process.pid).is_some_and(|parent| parent == process.parent || parent == own());
-            if same {
-                // One that has just ended needs no signal.
-                let _ = pidfd_send_signal(descriptor, signal);
-            }
-        }
-        Err(Errno::SRCH) => {}
-        Err(_) => {
-            let _ = sys::kill(process.pid.as_raw_nonzero().get(), signal.as_raw());
-        }
-    }
 }
 
 fn own() -> i32 {

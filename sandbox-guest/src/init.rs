@@ -73,7 +73,7 @@ pub(crate) fn run(socket: &Path) -> io::Result<()> {
     if !first {
         // Nobody else ends what was started.
         let ended = sys::signal_descriptor(&[libc::SIGCHLD])?;
-        Family::new(None).end(ended);
+        Family::new(guest.setup.agent, None).end(ended);
     }
     Ok(())
 }
@@ -87,6 +87,10 @@ fn agree(channel: &UnixStream) -> io::Result<Setup> {
     };
     if setup.protocol != PROTOCOL {
         let text = format!("the host speaks protocol {}, this guest speaks {PROTOCOL}", setup.protocol);
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    if setup.agent.uid == u32::MAX || setup.agent.gid == u32::MAX {
+        let text = format!("agent {}:{} asked, ids up to 4294967294 are allowed", setup.agent.uid, setup.agent.gid);
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
     if !geteuid().is_root() && !is_agent(setup.agent)? {

@@ -91,7 +91,7 @@ impl Supervisor {
                 report: Some(report),
                 program,
                 pid,
-                family: Family::new(Some(pid)),
+                family: Family::new(guest.setup.agent, Some(pid)),
                 master,
                 deadline,
                 grace,
@@ -192,8 +192,8 @@ impl Supervisor {
 
     fn signal(&self, signal: i32) {
         let pid = self.pid.as_raw_nonzero().get();
-        // Until the program leads its own group only it can be named; one that has ended needs no signal.
-        let _ = sys::kill(-pid, signal).or_else(|_| sys::kill(pid, signal));
+        // Until the program leads its own group only it can be named.
+        let _ = self.family.kill(-pid, signal) || self.family.kill(pid, signal);
     }
 
     fn tell(&self, guest: &Guest) {

@@ -25,7 +25,8 @@ pub(crate) fn spawn(body: &mut dyn FnMut() -> u8) -> io::Result<Pid> {
             std::mem::forget(bomb);
             exit(status)
         }
-        child => Pid::from_raw(child).filter(|_| child > 0).ok_or_else(io::Error::last_os_error),
+        ..0 => Err(io::Error::last_os_error()),
+        child => Pid::from_raw(child).ok_or_else(io::Error::last_os_error),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::harness::{Host, PATIENCE, agent, children, eventually, exec, shell, s
 
 /// A script whose every process ignores SIGTERM, one of them twice forked and in a session of its own. The end of its
 /// output is the end of all of them.
-const STUBBORN: &str = "trap '' TERM; setsid sh -c \"trap '' TERM; (while :; do sleep 1; done) & (while :; do sleep 1; done)\" & \
+pub(crate) const STUBBORN: &str = "trap '' TERM; setsid sh -c \"trap '' TERM; (while :; do sleep 1; done) & (while :; do sleep 1; done)\" & \
     echo ready; while :; do sleep 1; done";
 
 #[test]

@@ -12,3 +12,4 @@ mod channel;
 mod exec;
 mod files;
 mod harness;
+mod limits;
