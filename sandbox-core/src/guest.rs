@@ -103,7 +103,7 @@ async fn carry(channel: UnixStream, mut queue: mpsc::Receiver<Outbound>, events:
         let outbound = tokio::select! {
             biased;
             outbound = queue.recv() => outbound,
-            _ = channel.readable() => None,
+            () = broken_off(&channel) => None,
         };
         let Some(outbound) = outbound else { return };
         let control = outbound.descriptors.first();
@@ -129,6 +129,17 @@ async fn carry(channel: UnixStream, mut queue: mpsc::Receiver<Outbound>, events:
                     let _ = frame::send(control, &failure, &[], MAX_TO_HOST);
                 }
             }
+        }
+    }
+}
+
+/// Waits until the guest has closed the channel, or has said something out of turn.
+async fn broken_off(channel: &UnixStream) {
+    let mut byte = [0];
+    while channel.readable().await.is_ok() {
+        match channel.try_read(&mut byte) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            _ => return,
         }
     }
 }

@@ -32,6 +32,7 @@ pub use event::{Cause, Discard, Envelope, Event, EventSink, Events};
 pub use gateway::{Gateway, OpenGateway};
 pub use guest::{Command, Guest, Output, Process, Stdin, Terminal, TransferLimits};
 pub use id::SandboxId;
+pub use lifecycle::own_capabilities;
 pub use owner::{Liveness, Owner};
 pub use reaper::{Kept, Reaped, reap};
 pub use run_directory::RunRoot;

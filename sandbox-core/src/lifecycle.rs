@@ -79,8 +79,8 @@ fn check(plan: &Plan, events: &Events) -> Result<SandboxSpec> {
     Ok(spec)
 }
 
-/// What holds on every engine, because the guest or this task sees to it.
-fn own_capabilities() -> Capabilities {
+/// What holds on every engine, because the guest or the sandbox's own task sees to it.
+pub fn own_capabilities() -> Capabilities {
     let by = |by: &str| Support::Enforced { by: by.to_owned() };
     Capabilities::new()
         .with(Control::AgentUser, by("the guest, which starts every program as the agent"))

@@ -231,6 +231,22 @@ impl Process {
         &mut self.stderr
     }
 
+    /// Takes the program's standard output, for a caller who moves the bytes without a copy; here, it is at its end.
+    ///
+    /// # Errors
+    /// `Exhausted` or `Io` where no pipe can be made.
+    pub fn take_stdout(&mut self) -> Result<pipe::Receiver> {
+        Ok(std::mem::replace(&mut self.stdout, ended()?))
+    }
+
+    /// Takes the program's standard error, as [`take_stdout`](Self::take_stdout) takes its output.
+    ///
+    /// # Errors
+    /// As [`take_stdout`](Self::take_stdout).
+    pub fn take_stderr(&mut self) -> Result<pipe::Receiver> {
+        Ok(std::mem::replace(&mut self.stderr, ended()?))
+    }
+
     /// Sends a signal, by number, to the program's process group.
     ///
     /// # Errors
@@ -425,6 +441,13 @@ pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     // A user's pipes share a budget (pipe(7)); where it is spent, a pipe of the usual size serves as well.
     let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE_SIZE);
     Ok((read, write))
+}
+
+/// The reading end of a pipe that nobody writes to.
+fn ended() -> Result<pipe::Receiver> {
+    let (read, _) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|errno| Error::io("cannot make a pipe", errno.into()))?;
+    receiver(read)
 }
 
 pub(super) fn sender(end: OwnedFd) -> Result<pipe::Sender> {

@@ -1,7 +1,7 @@
 //! A program on a terminal of its own, made inside and held outside.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -94,6 +94,13 @@ fn check(master: &OwnedFd) -> Result<()> {
 
 fn terminal_error(errno: rustix::io::Errno) -> Error {
     Error::io("cannot use the terminal", errno.into())
+}
+
+/// The terminal's master, non-blocking, for a caller who moves the bytes by other means.
+impl AsFd for Terminal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.master.get_ref().as_fd()
+    }
 }
 
 impl AsyncRead for Terminal {

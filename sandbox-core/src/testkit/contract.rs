@@ -102,6 +102,17 @@ pub(super) async fn text(sandbox: &Sandbox, script: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim_end_matches('\n').to_owned()
 }
 
+/// A program that does nothing for long, and that no other sandbox runs, since processes may be visible to each other.
+pub(super) fn nap(sandbox: &Sandbox) -> String {
+    let digits: String = sandbox.id().to_string().bytes().map(|byte| char::from(b'0' + byte % 10)).take(8).collect();
+    format!("sleep 9{digits}")
+}
+
+/// How many processes run exactly this.
+pub(super) async fn running(sandbox: &Sandbox, program: &str) -> String {
+    text(sandbox, &format!("ps -eo args | grep -c '^{program}$' || true")).await
+}
+
 /// Waits for a condition.
 ///
 /// # Panics

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::{Fixture, eventually, sh, text};
+use super::{Fixture, eventually, nap, running, sh, text};
 use crate::{ErrorKind, Status, Stdin};
 
 const MIB: usize = 1 << 20;
@@ -157,50 +157,52 @@ pub async fn no_descriptor_of_the_guest_is_inherited(fixture: &Fixture) {
 
 pub async fn a_deadline_ends_what_ignores_it(fixture: &Fixture) {
     let sandbox = fixture.start().await;
-    let pids = fixture.path("pids");
-    // A child ignores TERM, leaves the session and its parent, and is to die all the same.
+    let nap = nap(&sandbox);
+    // Its children ignore TERM, leave the session and their parent, and are to die all the same.
     let script = format!(
-        "trap '' TERM; setsid sh -c 'trap \"\" TERM; (trap \"\" TERM; echo $$ >>{0}; exec sleep 600) & exec sleep 600' & \
-         echo $$ >>{0}; while :; do sleep 600; done",
-        pids.display()
+        "trap '' TERM; setsid sh -c '(exec {nap}) & exec {nap}' & (setsid {nap} &); while :; do sleep 0.1; done"
     );
-    let deadline = Duration::from_millis(500);
+    let deadline = Duration::from_secs(3);
     let command = sandbox.command("sh").args(["-c", &script]).deadline(deadline).grace(Duration::from_millis(200));
-    let exit = command.output().await.unwrap().exit;
+    let (output, started) = tokio::join!(command.output(), async {
+        eventually("the children run", || async { running(&sandbox, &nap).await == "3" }).await;
+    });
+    let exit = output.unwrap().exit;
     assert!(exit.timed_out && exit.status == Status::Signal(9), "{exit:?}");
-    assert_eq!(text(&sandbox, "ps -eo args 2>/dev/null | grep -c '[s]leep 600' || true").await, "0");
+    let () = started;
+    assert_eq!(running(&sandbox, &nap).await, "0");
     // A program that does as it is asked ends by itself, and the deadline is told all the same.
     let command = sandbox.command("sleep").arg("600").deadline(Duration::from_millis(100));
     let exit = command.output().await.unwrap().exit;
     assert!(exit.timed_out && exit.status == Status::Signal(15), "{exit:?}");
-    sandbox.remove(&pids).await.unwrap();
     sandbox.destroy().await.unwrap();
 }
 
 pub async fn a_dropped_exec_ends_all_that_it_started(fixture: &Fixture) {
     let sandbox = fixture.start().await;
-    let script = "setsid sleep 700 & sleep 700 & echo ready; sleep 700";
-    let mut process = sandbox.command("sh").args(["-c", script]).spawn().await.unwrap();
-    let mut ready = [0; 6];
-    process.stdout().read_exact(&mut ready).await.unwrap();
-    let count = || text(&sandbox, "ps -eo args | grep -c '[s]leep 700' || true");
-    assert_eq!(count().await, "3");
+    let nap = nap(&sandbox);
+    let script = format!("setsid {nap} & {nap} & exec {nap}");
+    let process = sandbox.command("sh").args(["-c", &script]).spawn().await.unwrap();
+    eventually("the programs run", || async { running(&sandbox, &nap).await == "3" }).await;
     drop(process);
-    eventually("the dropped program's processes end", || async { count().await == "0" }).await;
+    eventually("the dropped program's processes end", || async { running(&sandbox, &nap).await == "0" }).await;
     // A future that is dropped while the program runs does the same.
-    let running = sandbox.command("sh").args(["-c", "sleep 701 & sleep 701"]).output();
-    assert!(tokio::time::timeout(Duration::from_millis(200), running).await.is_err());
-    let count = || text(&sandbox, "ps -eo args | grep -c '[s]leep 701' || true");
-    eventually("the dropped future's processes end", || async { count().await == "0" }).await;
+    let output = sandbox.command("sh").args(["-c", &script]).output();
+    tokio::select! {
+        output = output => panic!("the program ended by itself: {output:?}"),
+        () = eventually("the programs run", || async { running(&sandbox, &nap).await == "3" }) => {}
+    }
+    eventually("the dropped future's processes end", || async { running(&sandbox, &nap).await == "0" }).await;
     sandbox.destroy().await.unwrap();
 }
 
 pub async fn a_background_process_holds_nobody_up(fixture: &Fixture) {
     let sandbox = fixture.start().await;
+    let nap = nap(&sandbox);
     // It keeps the pipe open; the program is at its end all the same, and the process lives on.
-    let output = sh(&sandbox, "sleep 702 & echo started").await;
+    let output = sh(&sandbox, &format!("{nap} & echo started")).await;
     assert_eq!(output.stdout, b"started\n");
-    assert_eq!(text(&sandbox, "ps -eo args | grep -c '[s]leep 702'").await, "1");
+    assert_eq!(running(&sandbox, &nap).await, "1");
     sandbox.destroy().await.unwrap();
 }
 

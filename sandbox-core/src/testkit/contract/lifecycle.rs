@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sandbox_policy::{LimitsRequest, Span};
 
-use super::{Fixture, eventually, text};
+use super::{Fixture, eventually, nap, running};
 use crate::testkit::{Recorder, Refuser};
 use crate::{Cause, ErrorKind, Event, Signal, Status};
 
@@ -147,10 +147,11 @@ pub async fn two_sandboxes_do_not_meet(fixture: &Fixture) {
         let path = fixture.path("mine");
         one.write(&path, "mine").await.unwrap();
         assert_eq!(other.read(&path, 10).await.unwrap_err().kind(), ErrorKind::NotFound);
-        let mut sleeper = one.command("sleep").arg("704").spawn().await.unwrap();
-        assert_eq!(text(&other, "ps -eo args | grep -c '[s]leep 704' || true").await, "0");
-        sleeper.kill().unwrap();
-        sleeper.wait().await.unwrap();
+        let nap = nap(&one);
+        let sleeper = one.command("sh").args(["-c", &format!("exec {nap}")]).spawn().await.unwrap();
+        eventually("the program runs", || async { running(&one, &nap).await == "1" }).await;
+        assert_eq!(running(&other, &nap).await, "0");
+        drop(sleeper);
     }
     let (one, other) = tokio::join!(one.destroy(), other.destroy());
     assert_eq!((one.unwrap(), other.unwrap()), (Cause::Requested, Cause::Requested));

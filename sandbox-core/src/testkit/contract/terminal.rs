@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::{Fixture, eventually, text};
+use super::{Fixture, eventually, nap, running};
 use crate::{Status, Terminal, WindowSize};
 
 const SIZE: WindowSize = WindowSize { rows: 30, columns: 100 };
@@ -49,11 +49,11 @@ pub async fn a_terminal_has_a_size_that_can_change(fixture: &Fixture) {
 
 pub async fn a_terminal_that_is_dropped_hangs_up(fixture: &Fixture) {
     let sandbox = fixture.start().await;
-    let script = "echo ready; sleep 703";
-    let mut terminal = sandbox.command("sh").args(["-c", script]).terminal(SIZE).await.unwrap();
+    let nap = nap(&sandbox);
+    let script = format!("echo ready; exec {nap}");
+    let mut terminal = sandbox.command("sh").args(["-c", &script]).terminal(SIZE).await.unwrap();
     read_until(&mut terminal, "ready").await;
     drop(terminal);
-    let count = || text(&sandbox, "ps -eo args | grep -c '[s]leep 703' || true");
-    eventually("the program on the dropped terminal ends", || async { count().await == "0" }).await;
+    eventually("the program on the dropped terminal ends", || async { running(&sandbox, &nap).await == "0" }).await;
     sandbox.destroy().await.unwrap();
 }
