@@ -26,6 +26,12 @@ pub async fn limits_are_in_force_inside(fixture: &Fixture) {
         assert!(!output.exit.status.eq(&crate::Status::Code(0)) || output.stdout.is_empty(), "{output:?}");
         assert!(output.exit.out_of_memory, "{:?}", output.exit);
     }
+    if holds(Control::Cpu) {
+        let script = "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.cfs_period_us 2>/dev/null \
+                      || cat /sys/fs/cgroup/cpu.max";
+        let numbers: Vec<u64> = text(&sandbox, script).await.split_whitespace().map(|n| n.parse().unwrap()).collect();
+        assert_eq!(numbers[0] * 2, numbers[1]);
+    }
     if holds(Control::Pids) {
         assert_eq!(text(&sandbox, &either("pids/pids.max", "pids.max")).await, "100");
         let bomb = "i=0; while [ $i -lt 200 ]; do sleep 5 & i=$((i+1)); done 2>&1; wait";
@@ -35,12 +41,6 @@ pub async fn limits_are_in_force_inside(fixture: &Fixture) {
         assert!(complaint.contains("fork") || complaint.contains("resource"), "{complaint:?}");
         // And the sandbox is as good as before.
         assert_eq!(text(&sandbox, "echo alive").await, "alive");
-    }
-    if holds(Control::Cpu) {
-        let script = "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.cfs_period_us 2>/dev/null \
-                      || cat /sys/fs/cgroup/cpu.max";
-        let numbers: Vec<u64> = text(&sandbox, script).await.split_whitespace().map(|n| n.parse().unwrap()).collect();
-        assert_eq!(numbers[0] * 2, numbers[1]);
     }
     sandbox.destroy().await.unwrap();
 }

@@ -1,0 +1,65 @@
+//! The contract of every runtime, on the fake and on Docker.
+
+/// What the fixtures share.
+mod fixture {
+    use std::sync::Arc;
+
+    use sandbox_core::policy::AgentUser;
+    use sandbox_core::testkit::FakeRuntime;
+    use sandbox_core::testkit::contract::Fixture;
+    use sandbox_core::{RunRoot, Runtime};
+    use sandbox_runtime::guest_program;
+
+    /// Whom the agent runs as: an ordinary user, or the one who runs the tests.
+    fn agent() -> AgentUser {
+        let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        AgentUser::new(uid, gid).unwrap_or_default()
+    }
+
+    pub(crate) async fn fake() -> Fixture {
+        let directory = tempfile::tempdir().unwrap();
+        let scratch = directory.path().join("scratch");
+        std::fs::create_dir(&scratch).unwrap();
+        let agent = agent();
+        // The agent is to reach its scratch directory, and nothing else of the fixture's.
+        std::os::unix::fs::chown(&scratch, Some(agent.uid()), Some(agent.gid())).unwrap();
+        open_to_pass(directory.path());
+        Fixture {
+            runtime: Arc::new(FakeRuntime::new(guest_program())),
+            image: FakeRuntime::IMAGE.to_owned(),
+            agent,
+            scratch,
+            run_root: RunRoot::new(directory.path().join("run")),
+            keep: vec![Box::new(directory)],
+        }
+    }
+
+    pub(crate) async fn docker() -> Fixture {
+        let directory = tempfile::tempdir().unwrap();
+        Fixture {
+            runtime: Arc::new(crate::engine::engine().await) as Arc<dyn Runtime>,
+            image: crate::engine::debian().to_string(),
+            agent: AgentUser::default(),
+            scratch: "/home/agent".into(),
+            run_root: RunRoot::new(directory.path().join("run")),
+            keep: vec![Box::new(directory)],
+        }
+    }
+
+    fn open_to_pass(directory: &std::path::Path) {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o711)).unwrap();
+    }
+}
+
+mod fake {
+    use super::fixture::fake as fixture;
+
+    sandbox_core::contract!(fixture);
+}
+
+mod docker {
+    use super::fixture::docker as fixture;
+
+    sandbox_core::contract!(fixture);
+}

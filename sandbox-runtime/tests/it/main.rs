@@ -1,0 +1,10 @@
+//! What needs an engine: a Docker engine at `DOCKER_HOST`, with the images of `scripts/image`.
+
+mod connect;
+mod containers;
+mod contract;
+mod engine;
+mod images;
+mod inside;
+#[cfg(target_arch = "x86_64")]
+mod seccomp;
