@@ -1,0 +1,128 @@
+//! `doctor`: which engine is used, and what it can enforce.
+
+use std::path::Path;
+
+use sandbox_core::{Runtime, own_capabilities};
+use sandbox_policy::{Capabilities, Control, Policy, SandboxRequest, Support, Violation};
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::exit;
+use crate::failure::{Failure, Result};
+use crate::inspection::EngineView;
+use crate::render::{escaped, table};
+
+pub(super) async fn run(config: &Config) -> Result<u8> {
+    let address = config.engine()?;
+    let runtime = config.connect().await?;
+    let capabilities = runtime.capabilities().join(&own_capabilities());
+    let run_root = config.run_root.ensure();
+    let diagnosis = Diagnosis {
+        engine: runtime.info().into(),
+        found_by: address.found_by,
+        cgroup_version: cgroup_version(),
+        run_root: config.run_root.path().display().to_string(),
+        run_root_problem: run_root.err().map(|error| Failure::from(error).message),
+        missing: missing(&capabilities)?,
+        controls: controls(&capabilities),
+    };
+    config.screen.answer(&diagnosis, || diagnosis.text())?;
+    Ok(if diagnosis.is_ready() { 0 } else { exit::FAILED })
+}
+
+/// What keeps a sandbox under the standard policy from being granted here.
+fn missing(capabilities: &Capabilities) -> Result<Vec<Violation>> {
+    let image = "debian:12".parse().map_err(|error: sandbox_policy::ParseError| {
+        Failure::new(sandbox_core::ErrorKind::InvalidInput, error.to_string())
+    })?;
+    let checked = Policy::standard().check(&SandboxRequest::new(image), capabilities);
+    Ok(checked.err().map(|error| error.violations().to_vec()).unwrap_or_default())
+}
+
+fn controls(capabilities: &Capabilities) -> Vec<ControlRow> {
+    let row = |control: &Control| match capabilities.get(*control) {
+        Some(Support::Enforced { by }) => {
+            ControlRow { control: *control, state: "enforced", detail: by.clone(), hint: None }
+        }
+        Some(Support::Unsupported { why, hint }) => {
+            ControlRow { control: *control, state: "unsupported", detail: why.clone(), hint: Some(hint.clone()) }
+        }
+        _ => ControlRow { control: *control, state: "absent", detail: "nothing here offers it".to_owned(), hint: None },
+    };
+    Control::ALL.iter().map(row).collect()
+}
+
+/// The kernel mounts version 2 alone with this file at its root (cgroups(7)).
+fn cgroup_version() -> u8 {
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { 2 } else { 1 }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Diagnosis {
+    engine: EngineView,
+    found_by: String,
+    cgroup_version: u8,
+    run_root: String,
+    run_root_problem: Option<String>,
+    missing: Vec<Violation>,
+    controls: Vec<ControlRow>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct ControlRow {
+    control: Control,
+    state: &'static str,
+    detail: String,
+    hint: Option<String>,
+}
+
+impl Diagnosis {
+    fn is_ready(&self) -> bool {
+        self.missing.is_empty() && self.run_root_problem.is_none()
+    }
+
+    fn text(&self) -> String {
+        let EngineView { name, version, api, endpoint } = &self.engine;
+        let problem = self.run_root_problem.as_ref().map_or_else(|| "usable".to_owned(), |problem| escaped(problem));
+        let rows: Vec<_> = self
+            .controls
+            .iter()
+            .map(|row| [row.control.to_string(), row.state.to_owned(), row.detail.clone()])
+            .collect();
+        let mut text = format!(
+            "engine:    {} {}, API {}, at {}\nfound by:  {}\ncgroups:   version {}\nrun root:  {} ({problem})\n\n{}",
+            escaped(name),
+            escaped(version),
+            escaped(api),
+            escaped(endpoint),
+            escaped(&self.found_by),
+            self.cgroup_version,
+            escaped(&self.run_root),
+            table(["control", "state", "by or why"], &rows),
+        );
+        text.push('\n');
+        for row in &self.controls {
+            if let Some(hint) = &row.hint {
+                text.push_str(&format!("hint: {}: {}\n", row.control, escaped(hint)));
+            }
+        }
+        let waivers: Vec<String> = self
+            .missing
+            .iter()
+            .filter_map(|violation| match violation {
+                Violation::Unenforceable { control, .. } => Some(format!("--waive {control}")),
+                _ => None,
+            })
+            .collect();
+        if self.is_ready() {
+            text.push_str("ready: the policy `standard` can be enforced here\n");
+        } else if waivers.is_empty() {
+            text.push_str("not ready: see the run root\n");
+        } else {
+            text.push_str(&format!("not ready: the policy `standard` would need {}\n", waivers.join(" ")));
+        }
+        text
+    }
+}

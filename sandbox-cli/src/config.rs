@@ -1,0 +1,100 @@
+//! What was typed, and what that means on this machine: the one place that reads the environment and files.
+//!
+//! Everything is read when a verb needs it, so that a broken policy file keeps nobody from listing sandboxes.
+
+mod engine;
+mod policy;
+mod sandbox;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use sandbox_core::RunRoot;
+
+pub(crate) use policy::Chosen;
+pub(crate) use sandbox::limits;
+
+use crate::args::Global;
+use crate::render::{Form, Screen, Volume};
+
+/// What holds for every verb.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) screen: Screen,
+    pub(crate) run_root: RunRoot,
+    engine_socket: Option<String>,
+    environment: Environment,
+}
+
+impl Config {
+    /// Joins what was typed with the environment of this process.
+    pub(crate) fn new(global: &Global) -> Self {
+        let environment = Environment::read();
+        let form = if global.json { Form::Json } else { Form::Text };
+        let volume = if global.quiet { Volume::Quiet } else { Volume::Normal };
+        Self {
+            screen: Screen::new(form, volume, environment.no_color.is_some()),
+            run_root: environment.run_root.as_ref().map_or_else(RunRoot::default, RunRoot::new),
+            engine_socket: global.engine_socket.clone(),
+            environment,
+        }
+    }
+}
+
+/// All that is read from outside, in one place; what is set to nothing counts as unset.
+#[derive(Clone, Debug, Default)]
+struct Environment {
+    docker_config: Option<OsString>,
+    docker_context: Option<OsString>,
+    docker_host: Option<OsString>,
+    home: Option<OsString>,
+    no_color: Option<OsString>,
+    run_root: Option<OsString>,
+    sandbox_image: Option<OsString>,
+    xdg_config_home: Option<OsString>,
+    xdg_runtime_dir: Option<OsString>,
+    /// The file that no policy on this machine may exceed.
+    ceiling: PathBuf,
+    /// The socket that is tried last.
+    default_socket: PathBuf,
+}
+
+impl Environment {
+    fn read() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "this is the room in which the environment is read")]
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        Self {
+            docker_config: set("DOCKER_CONFIG"),
+            docker_context: set("DOCKER_CONTEXT"),
+            docker_host: set("DOCKER_HOST"),
+            home: set("HOME"),
+            no_color: set("NO_COLOR"),
+            run_root: set("SANDBOX_RUN_ROOT"),
+            sandbox_image: set("SANDBOX_IMAGE"),
+            xdg_config_home: set("XDG_CONFIG_HOME"),
+            xdg_runtime_dir: set("XDG_RUNTIME_DIR"),
+            ceiling: "/etc/sandbox/policy.toml".into(),
+            default_socket: "/var/run/docker.sock".into(),
+        }
+    }
+}
+
+/// Reads a small text file; `None` if there is none.
+fn read(path: &Path) -> io::Result<Option<String>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut text = String::new();
+    let length = file.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    if u64::try_from(length).is_ok_and(|length| length > MAX_FILE) {
+        let message = format!("it has more than {MAX_FILE} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    Ok(Some(text))
+}
+
+/// The most bytes that any file of settings may have.
+const MAX_FILE: u64 = 1 << 20;

@@ -1,0 +1,122 @@
+//! Which sandbox is wanted, with every default filled in.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use sandbox_core::{ErrorKind, EventSink, Runtime, Sandbox, SandboxBuilder};
+use sandbox_policy::{Access, AgentUser, LimitsRequest, Policy, RootFilesystem};
+
+use super::Config;
+use crate::args::{SandboxArgs, WorkspaceDirectory};
+use crate::audit::Audit;
+use crate::failure::{Failure, Result};
+
+/// A sandbox that is wanted.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) policy: Policy,
+    pub(crate) audit: Option<Audit>,
+    image: String,
+    agent: AgentUser,
+    workspace: Option<WorkspaceDirectory>,
+    arguments: SandboxArgs,
+}
+
+impl Config {
+    /// Says what a sandbox's arguments mean here.
+    pub(crate) fn wanted(&self, arguments: &SandboxArgs) -> Result<Wanted> {
+        let chosen = self.policy(arguments.policy.as_deref(), &arguments.waive)?;
+        let fallback = || self.environment.sandbox_image.as_ref().map(|image| image.to_string_lossy().into_owned());
+        let image = arguments.image.clone().or_else(fallback).ok_or_else(|| {
+            Failure::new(ErrorKind::InvalidInput, "no image is named")
+                .with_hint("name one, as in --image debian:12, or set SANDBOX_IMAGE")
+        })?;
+        let workspace = arguments.workspace.clone();
+        let agent = arguments.user.unwrap_or_else(|| default_agent(workspace.as_ref().map(|it| it.path.as_path())));
+        let audit = arguments.audit.as_deref().map(Audit::open).transpose()?;
+        Ok(Wanted { policy: chosen.policy, audit, image, agent, workspace, arguments: arguments.clone() })
+    }
+}
+
+impl Wanted {
+    /// Takes the audit out, for the sink that writes it.
+    pub(crate) fn take_audit(&mut self) -> Option<Audit> {
+        self.audit.take()
+    }
+
+    /// Describes the sandbox to the library.
+    pub(crate) fn builder(self, config: &Config, runtime: Arc<dyn Runtime>, sink: impl EventSink) -> SandboxBuilder {
+        let Self { policy, audit: _, image, agent, workspace, arguments } = self;
+        let limits = limits(&arguments);
+        let mut builder = Sandbox::builder()
+            .shared_runtime(runtime)
+            .run_root(config.run_root.clone())
+            .policy(policy)
+            .image(image)
+            .agent(agent)
+            .limits(limits)
+            .events(sink);
+        if let Some(WorkspaceDirectory { path, access }) = workspace {
+            builder = builder.workspace_with(path, access);
+        }
+        if arguments.read_only {
+            builder = builder.root(RootFilesystem::ReadOnly);
+        }
+        if let Some(repository) = arguments.repo {
+            builder = builder.repository(repository);
+        }
+        if let Some(branch) = arguments.branch {
+            builder = builder.branch(branch);
+        }
+        arguments.environment.into_iter().fold(builder, |builder, variable| builder.env(variable.name, variable.value))
+    }
+
+    /// Says so where the agent can only look at a workspace that it was to write. Root inside being somebody else
+    /// outside, as with a user namespace, the ids on the host say nothing.
+    pub(crate) fn warning(&self, runtime: &dyn Runtime) -> Option<String> {
+        let WorkspaceDirectory { path, access } = self.workspace.as_ref()?;
+        if *access == Access::ReadOnly || runtime.info().root_uid != 0 {
+            return None;
+        }
+        let data = std::fs::metadata(path).ok()?;
+        let bit = if data.uid() == self.agent.uid() {
+            0o200
+        } else if data.gid() == self.agent.gid() {
+            0o020
+        } else {
+            0o002
+        };
+        (data.mode() & bit == 0).then(|| {
+            let (path, agent, uid, gid) = (path.display(), self.agent, data.uid(), data.gid());
+            format!("the agent {agent} cannot write the workspace {path}, which belongs to {uid}:{gid}; see --user")
+        })
+    }
+}
+
+/// What was asked of each limit.
+pub(crate) fn limits(arguments: &SandboxArgs) -> LimitsRequest {
+    let SandboxArgs { cpus, memory, disk, processes, open_files, lifetime, .. } = *arguments;
+    LimitsRequest { cpus, memory, disk, processes, open_files, lifetime }
+}
+
+/// The workspace's owner, so that what the agent writes is the owner's; root's workspace has none that could be agent.
+fn default_agent(workspace: Option<&Path>) -> AgentUser {
+    let owner = workspace.and_then(|path| std::fs::metadata(path).ok());
+    owner.and_then(|data| AgentUser::new(data.uid(), data.gid()).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_is_the_workspaces_owner_where_that_can_be() {
+        assert_eq!(default_agent(None), AgentUser::default());
+        assert_eq!(default_agent(Some(Path::new("/"))), AgentUser::default());
+        let directory = tempfile::tempdir().unwrap();
+        let owner = std::fs::metadata(directory.path()).unwrap();
+        let expected = AgentUser::new(owner.uid(), owner.gid()).unwrap_or_default();
+        assert_eq!(default_agent(Some(directory.path())), expected);
+    }
+}
