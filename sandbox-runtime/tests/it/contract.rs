@@ -1,7 +1,7 @@
 //! The contract of every runtime, on the fake and on Docker.
 
 /// What the fixtures share.
-mod fixture {
+pub(crate) mod fixture {
     use std::sync::Arc;
 
     use sandbox_core::policy::AgentUser;

@@ -8,3 +8,4 @@ mod images;
 mod inside;
 #[cfg(target_arch = "x86_64")]
 mod seccomp;
+mod whole;
