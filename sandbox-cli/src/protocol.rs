@@ -112,3 +112,17 @@ pub(crate) async fn receive<T: DeserializeOwned>(stream: &UnixStream) -> io::Res
     let complete = tokio::time::timeout(FRAME_WITHIN, receiving).await??;
     if complete { frame.finish().map(Some) } else { Ok(None) }
 }
+
+/// Waits until a peer who has nothing more to say has gone, or has spoken all the same.
+pub(crate) async fn ended(stream: &UnixStream) {
+    let mut byte = [0];
+    loop {
+        if stream.readable().await.is_err() {
+            return;
+        }
+        match stream.try_read(&mut byte) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            _ => return,
+        }
+    }
+}

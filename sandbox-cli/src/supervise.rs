@@ -7,6 +7,7 @@
 mod descriptors;
 
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::config::Config;
 use crate::failure::{Failure, Result};
 use crate::hold::Holder;
 use crate::progress::{Sink, Step};
-use crate::protocol::{News, receive, send};
+use crate::protocol::{News, ended, receive, send};
 use crate::signals::Signals;
 
 /// What a supervisor is started with.
@@ -43,6 +44,7 @@ pub(crate) fn spawn(plan: &Plan) -> Result<StdUnixStream> {
     descriptors::keep_from_children().map_err(failed)?;
     // Nobody waits for it: it outlives this process, and is then waited for by the machine's first.
     Command::new(SELF)
+        .arg0("sandbox")
         .arg("supervise")
         .stdin(std::os::fd::OwnedFd::from(theirs))
         .stdout(Stdio::null())
@@ -141,7 +143,7 @@ async fn start(
                 }
             }
             // `up` never speaks again: what can be read is its end.
-            _ = stream.readable() => break abandoned(),
+            () = ended(stream) => break abandoned(),
             _ = signals.next() => break Failure::new(ErrorKind::SandboxGone, "the start was given up at a signal"),
         }
     };
