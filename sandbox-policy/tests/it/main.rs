@@ -2,6 +2,7 @@
 
 mod branch;
 mod check;
+mod edges;
 mod meet;
 mod parse;
 mod strategies;
