@@ -2,7 +2,6 @@
 //!
 //! The inner cargo has a target folder of its own, below `OUT_DIR`: it never waits for a lock that the outer one
 //! holds. It fetches nothing, since the guest's dependencies are this crate's too.
-#![expect(clippy::print_stdout, reason = "this is how a build script speaks to cargo")]
 #![expect(clippy::disallowed_methods, reason = "this is how cargo speaks to a build script")]
 
 use std::env;

@@ -104,9 +104,9 @@ impl Engine {
 /// What connecting may take, until the engine has said who it is.
 const CONNECT: Duration = Duration::from_secs(5);
 /// What making a container may take: a busy disk is slow.
-const CREATE: Duration = Duration::from_secs(60);
+const CREATE: Duration = Duration::from_mins(1);
 /// What starting a container may take.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// What looking at something may take.
 const INSPECT: Duration = Duration::from_secs(10);
 /// What sending a signal may take.
@@ -116,4 +116,4 @@ const REMOVE: Duration = Duration::from_secs(30);
 /// How long a container that is being removed may be seen after that.
 const GONE: Duration = Duration::from_secs(30);
 /// How long a transfer of an image may make no progress.
-const STALL: Duration = Duration::from_secs(60);
+const STALL: Duration = Duration::from_mins(1);

@@ -146,7 +146,7 @@ const AF_INET6: u32 = 10;
 const AF_NETLINK: u32 = 16;
 /// The one netlink that lists interfaces and addresses (<https://man7.org/linux/man-pages/man7/netlink.7.html>).
 const NETLINK_ROUTE: u32 = 0;
-/// The default, ICMP, TCP, UDP, ICMPv6 and UDP-Lite
+/// The default, ICMP, TCP, UDP, ICMP for IPv6 and UDP-Lite
 /// (<https://www.iana.org/assignments/protocol-numbers/protocol-numbers.xhtml>).
 const INTERNET_PROTOCOLS: [u32; 6] = [0, 1, 6, 17, 58, 136];
 

@@ -181,7 +181,7 @@ fn unfit(endpoint: &Endpoint, what: &str, hint: &str) -> Error {
 
 /// Docker 20.10: the first with private control group namespaces and with error numbers in seccomp rules.
 const LEAST_API: (u32, u32) = (1, 41);
-const UNUSED: Duration = Duration::from_secs(24 * 60 * 60);
+const UNUSED: Duration = Duration::from_hours(24);
 
 #[cfg(test)]
 mod tests {

@@ -134,7 +134,7 @@ fn bind(field: &str, source: &Path, target: &Path, access: Access) -> Result<Mou
 }
 
 /// A home is its user's alone, `/run` is root's, and the rest are everybody's, as in an ordinary system
-/// (<https://man7.org/linux/man-pages/man7/hier.7.html>). Programs may be run from each: agents build there.
+/// (<https://man7.org/linux/man-pages/man7/hier.7.html>); runc 1.1 keeps the mode that the directory has in the image. Programs may be run from each: agents build there.
 fn memory_file_system(Tmpfs { path, size }: &Tmpfs, agent: AgentUser) -> (String, String) {
     let owner = if path.as_path().starts_with("/home") {
         format!("mode=0700,uid={},gid={}", agent.uid(), agent.gid())

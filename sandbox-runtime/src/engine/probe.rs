@@ -87,7 +87,8 @@ fn no_limits(info: &SystemInfo) -> Option<Support> {
     let is_rootless = has_security_option(info, "rootless");
     let is_old = info.cgroup_version != Some(SystemInfoCgroupVersionEnum::_2);
     let has_none = info.cgroup_driver == Some(SystemInfoCgroupDriverEnum::NONE);
-    if !has_none && !(is_rootless && is_old) {
+    let drops_limits = has_none || (is_rootless && is_old);
+    if !drops_limits {
         return None;
     }
     let why = if is_rootless {

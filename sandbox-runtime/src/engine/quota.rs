@@ -19,7 +19,7 @@ use super::{CREATE, Endpoint, REMOVE};
 pub(crate) async fn probe(docker: &Docker, endpoint: &Endpoint, info: &SystemInfo) -> Result<Support> {
     let storage = Storage::of(info);
     if !storage.may_take_a_size() {
-        return Ok(storage.unsupported(&storage.why()));
+        return Ok(unsupported(&storage.why()));
     }
     // An archive that holds nothing: two blocks of zeros
     // (<https://www.gnu.org/software/tar/manual/html_node/Standard.html>).
@@ -28,14 +28,14 @@ pub(crate) async fn probe(docker: &Docker, endpoint: &Endpoint, info: &SystemInf
     let answers = within(endpoint, CREATE, "try a disk limit", import.try_collect::<Vec<_>>()).await;
     let image = answers.map_err(Answer::into_error)?.into_iter().rev().find_map(|answer| answer.status);
     let Some(image) = image else {
-        return Ok(storage.unsupported("the engine made no image to try a size on"));
+        return Ok(unsupported("the engine made no image to try a size on"));
     };
     let tried = try_size(docker, endpoint, &image).await;
     let removed = docker.remove_image(&image, None::<RemoveImageOptions>, None);
     within(endpoint, REMOVE, "remove the image of a trial", removed).await.map_err(Answer::into_error)?;
     Ok(match tried? {
         None => Support::Enforced { by: format!("{} storage with quotas", storage.name()) },
-        Some(why) => storage.unsupported(&why),
+        Some(why) => unsupported(&why),
     })
 }
 
@@ -99,13 +99,13 @@ impl Storage {
     fn why(&self) -> String {
         format!("{} has no project quota that the engine could set", self.name())
     }
+}
 
-    fn unsupported(&self, why: &str) -> Support {
-        Support::Unsupported {
-            why: why.to_owned(),
-            hint: "put the engine's data on XFS mounted with pquota, or use its btrfs or zfs driver; or waive disk"
-                .to_owned(),
-        }
+fn unsupported(why: &str) -> Support {
+    Support::Unsupported {
+        why: why.to_owned(),
+        hint: "put the engine's data on XFS mounted with pquota, or use its btrfs or zfs driver; or waive disk"
+            .to_owned(),
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn a_refusal_names_the_storage_and_the_way_out() {
         let storage = storage("overlay2", "extfs");
-        let Support::Unsupported { why, hint } = storage.unsupported(&storage.why()) else { panic!("it has no quota") };
+        let Support::Unsupported { why, hint } = unsupported(&storage.why()) else { panic!("it has no quota") };
         assert!(why.contains("overlay2 over extfs") && hint.contains("waive disk"), "{why}; {hint}");
     }
 }

@@ -34,12 +34,12 @@ pub(crate) fn state(inspected: ContainerInspectResponse) -> Result<ContainerStat
     Ok(ContainerState {
         status,
         pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0),
-        settings: settings(config, network_disabled, mounts),
+        settings: settings(&config, network_disabled, mounts),
     })
 }
 
 /// A limit that the engine says is not set becomes the largest number, so that it differs from any that was asked for.
-fn settings(config: HostConfig, network_disabled: bool, mounts: Vec<MountPoint>) -> EffectiveSettings {
+fn settings(config: &HostConfig, network_disabled: bool, mounts: Vec<MountPoint>) -> EffectiveSettings {
     let limit = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok()).filter(|value| *value != 0);
     let or_unlimited = |value: Option<u64>| Some(value.unwrap_or(u64::MAX));
     let no_network = network_disabled && config.network_mode.as_deref() == Some("none");
@@ -49,14 +49,14 @@ fn settings(config: HostConfig, network_disabled: bool, mounts: Vec<MountPoint>)
     EffectiveSettings {
         memory: or_unlimited(limit(config.memory)),
         memory_and_swap: or_unlimited(limit(config.memory_swap)),
-        milli_cpus: or_unlimited(milli_cpus(&config)),
+        milli_cpus: or_unlimited(milli_cpus(config)),
         pids: or_unlimited(limit(config.pids_limit)),
         disk: config.storage_opt.as_ref().and_then(|options| options.get("size")?.parse().ok()),
         readonly_rootfs: Some(config.readonly_rootfs.unwrap_or(false).into()),
         no_new_privileges: Some(no_new_privileges.into()),
-        isolated: Some(isolated(&config)),
+        isolated: Some(isolated(config)),
         no_network: Some(no_network.into()),
-        capabilities: Some(capabilities(&config)),
+        capabilities: Some(capabilities(config)),
         binds: Some(binds(mounts)),
     }
 }
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_not_set_is_no_limit() {
-        let settings = settings(HostConfig::default(), false, Vec::new());
+        let settings = settings(&HostConfig::default(), false, Vec::new());
         for limit in [settings.memory, settings.memory_and_swap, settings.milli_cpus, settings.pids] {
             assert_eq!(limit, Some(u64::MAX));
         }

@@ -1,5 +1,7 @@
 //! What needs an engine: a Docker engine at `DOCKER_HOST`, with the images of `scripts/image`.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails by panicking, as the test does")]
+
 mod connect;
 mod containers;
 mod contract;

@@ -1,0 +1,72 @@
+//! A program of a test's own in the guest's place: process 1 of a container that is made as all are.
+
+use std::path::Path;
+
+use sandbox_core::{ContainerId, Runtime as _, Wiring};
+use sandbox_policy::SandboxSpec;
+use sandbox_runtime::DockerRuntime;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::engine::{resolve, wiring};
+
+/// A running Python program that answers questions: one line of JSON each.
+pub(crate) struct Inside {
+    stream: BufReader<UnixStream>,
+}
+
+impl Inside {
+    /// Waits for a program that [`write`] has prepared.
+    pub(crate) async fn accept(listener: &UnixListener) -> Self {
+        let (stream, _) = listener.accept().await.unwrap();
+        Self { stream: BufReader::new(stream) }
+    }
+
+    /// Has Python code run, without waiting for an answer.
+    pub(crate) async fn tell(&mut self, code: &str) {
+        let question = serde_json::to_string(code).unwrap();
+        self.stream.get_mut().write_all(format!("{question}\n").as_bytes()).await.unwrap();
+    }
+
+    /// Evaluates a Python expression, or runs statements that set `answer`.
+    pub(crate) async fn ask(&mut self, code: &str) -> Value {
+        self.tell(code).await;
+        let mut line = String::new();
+        self.stream.read_line(&mut line).await.unwrap();
+        let mut answer: Value =
+            serde_json::from_str(&line).unwrap_or_else(|_| panic!("{code}: no answer, but {line:?}"));
+        assert!(answer["error"].is_null(), "{code}: {}", answer["error"]);
+        answer["answer"].take()
+    }
+}
+
+/// A container whose process 1 is such a program.
+pub(crate) struct Container {
+    pub(crate) id: ContainerId,
+    pub(crate) wiring: Wiring,
+    pub(crate) inside: Inside,
+    _directory: TempDir,
+}
+
+impl Container {
+    /// Makes and starts it.
+    pub(crate) async fn start(engine: &DockerRuntime, spec: &SandboxSpec) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let wiring = wiring(resolve(engine, spec).await, directory.path());
+        let listener = write(directory.path());
+        let id = engine.create(spec, &wiring).await.unwrap();
+        engine.start(&id).await.unwrap();
+        Self { id, wiring, inside: Inside::accept(&listener).await, _directory: directory }
+    }
+}
+
+/// Writes the program and listens for it.
+pub(crate) fn write(directory: &Path) -> UnixListener {
+    use std::os::unix::fs::PermissionsExt as _;
+    let program = directory.join("guest");
+    std::fs::write(&program, include_str!("inside.py")).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    UnixListener::bind(directory.join("socket")).unwrap()
+}
