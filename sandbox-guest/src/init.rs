@@ -17,9 +17,9 @@ use sandbox_guest::wire::{FailureKind, Hello, MAX_TO_GUEST, MAX_TO_HOST, PROTOCO
 use crate::agent::is_agent;
 use crate::cgroup::MemoryEvents;
 use crate::control::{Control, refuse};
-use crate::descendants::Family;
 use crate::environment::Environment;
 use crate::failure::{failed, failure, invalid};
+use crate::family::Family;
 use crate::{attest, deadline, files, supervise, sys};
 
 /// How long the host may take to answer the first message.

@@ -12,6 +12,7 @@ mod descendants;
 mod environment;
 mod exec;
 mod failure;
+mod family;
 mod files;
 mod init;
 mod procfs;

@@ -15,9 +15,9 @@ use sandbox_guest::wire::{Command, Exec, Exit, Failure, Reply, Status};
 
 use crate::control::Control;
 use crate::deadline;
-use crate::descendants::{Family, drain};
 use crate::exec::{Program, Stdio, Stop};
 use crate::failure::{failed, invalid};
+use crate::family::{Family, drain};
 use crate::init::Guest;
 use crate::sys;
 use crate::terminal::Terminal;

@@ -9,7 +9,9 @@ use rustix::process::geteuid;
 use rustix::termios::{Winsize, isatty, tcgetwinsize, tcsetwinsize};
 use sandbox_guest::wire::{Command, Exit, FailureKind, Reply, Request, Status, WindowSize};
 
-use crate::harness::{Host, PATIENCE, agent, children, eventually, exec, shell, stat, without_root, write_program};
+use crate::harness::{
+    Host, PATIENCE, agent, children, eventually, exec, read_all, shell, stat, without_root, write_program,
+};
 
 /// A script whose every process ignores SIGTERM, one of them twice forked and in a session of its own. The end of its
 /// output is the end of all of them.
@@ -178,20 +180,27 @@ fn a_dropped_control_ends_the_whole_tree() {
     running.started();
     assert_eq!(running.line(), "ready");
     drop(running.control);
-    let mut rest = Vec::new();
-    running.stdout.read_to_end(&mut rest).unwrap();
+    read_all(&mut running.stdout);
 }
 
 #[test]
 fn a_tree_that_keeps_forking_ends() {
     let host = Host::start();
-    let mut running = host.exec(shell(
+    // The first never holds still in one place, the second also leaves its session each time, the third is many.
+    let work = host.workspace();
+    write_program(&work.join("nomad"), b"#!/bin/sh\ntrap '' TERM\nsetsid \"$0\" &\n");
+    let nomad = format!("{} & echo ready; sleep 1000", work.join("nomad").display());
+    for script in [
+        "f() { (f) & }; f; echo ready; sleep 1000",
+        &nomad,
         "f() { (while :; do (true; true) & wait $!; done) & }; f; f; f; echo ready; while :; do true & done",
-    ));
-    running.started();
-    assert_eq!(running.line(), "ready");
-    running.control.send(&Command::Kill);
-    assert_eq!(running.finish_started().exit.status, Status::Signal(9));
+    ] {
+        let mut running = host.exec(shell(script));
+        running.started();
+        assert_eq!(running.line(), "ready");
+        running.control.send(&Command::Kill);
+        assert_eq!(running.finish_started().exit.status, Status::Signal(9), "{script}");
+    }
 }
 
 #[test]
@@ -204,7 +213,7 @@ fn what_a_program_leaves_running_lives_on_until_the_guest_ends() {
     assert_eq!(exit.status, Status::Code(4));
     assert!(running.control.receive().is_none());
     drop(host);
-    assert_eq!(running.stdout.read(&mut [0]).unwrap(), 0);
+    assert!(read_all(&mut running.stdout).is_empty());
 }
 
 #[test]
@@ -296,5 +305,5 @@ fn process_one_reaps_and_its_end_is_everybodys() {
     eventually(|| (!host.shell("cat /proc/[0-9]*/stat 2>/dev/null").text().contains(") Z ")).then_some(()));
     host.channel = None;
     assert!(host.wait().0.success());
-    assert_eq!(left.stdout.read(&mut [0]).unwrap(), 0);
+    assert!(read_all(&mut left.stdout).is_empty());
 }

@@ -10,6 +10,7 @@ use std::process::{Child, Command as Process, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{geteuid, getgid, getuid};
 use sandbox_guest::frame::{receive, send};
 use sandbox_guest::wire::{
@@ -239,10 +240,19 @@ impl Running {
     }
 }
 
-fn read_all(stream: &mut impl Read) -> Vec<u8> {
+/// Reads to the end, which must not take longer than patience lasts.
+pub(crate) fn read_all(stream: &mut PipeReader) -> Vec<u8> {
     let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).unwrap();
-    bytes
+    let mut part = vec![0; 1 << 16];
+    loop {
+        let patience = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
+        let ready = poll(&mut [PollFd::new(stream, PollFlags::IN)], Some(&patience)).unwrap();
+        assert_eq!(ready, 1, "a stream did not end");
+        match stream.read(&mut part).unwrap() {
+            0 => return bytes,
+            length => bytes.extend_from_slice(&part[..length]),
+        }
+    }
 }
 
 /// A program that has ended.
