@@ -12,3 +12,7 @@ mod seccomp;
 pub use docker::DockerRuntime;
 pub use engine::Endpoint;
 pub use guest::guest_program;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -6,6 +6,7 @@ mod connect;
 mod containers;
 mod contract;
 mod engine;
+mod failures;
 mod images;
 mod inside;
 #[cfg(target_arch = "x86_64")]
