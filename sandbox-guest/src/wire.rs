@@ -16,7 +16,9 @@
 //! | [`Request::Stat`] | control | `Entry` |
 //! | [`Request::Unpack`], [`Request::Write`] | control, pipe to read from | `Done`, after [`Command::Commit`] |
 //!
-//! Any request may be answered by `Failed` instead. Paths, arguments and names are bytes, as the kernel has them.
+//! Any request may be answered by `Failed` instead. A control that closes before the last reply means that whoever
+//! served it was killed, as the agent may do to what runs as itself: the request then failed, and may have left a part
+//! behind. Paths, arguments and names are bytes, as the kernel has them.
 
 use serde::{Deserialize, Serialize};
 
@@ -67,9 +69,9 @@ pub struct Setup {
 /// A user and its group inside the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// The user id; also the only supplementary group's owner.
+    /// The user id; every value but 4294967295, which means "no change" to the kernel (setresuid(2)).
     pub uid: u32,
-    /// The group id; the process has no other group.
+    /// The group id, with the same bound; the process has no other group.
     pub gid: u32,
 }
 

@@ -186,13 +186,10 @@ fn a_dropped_control_ends_the_whole_tree() {
 #[test]
 fn a_tree_that_keeps_forking_ends() {
     let host = Host::start();
-    // The first never holds still in one place, the second also leaves its session each time, the third is many.
-    let work = host.workspace();
-    write_program(&work.join("nomad"), b"#!/bin/sh\ntrap '' TERM\nsetsid \"$0\" &\n");
-    let nomad = format!("{} & echo ready; sleep 1000", work.join("nomad").display());
+    // The first never holds still, the second also leaves its session each time, the third is many.
     for script in [
-        "f() { (f) & }; f; echo ready; sleep 1000",
-        &nomad,
+        "exec perl -e '$| = 1; fork or do { while (1) { exit if fork } }; print \"ready\\n\"; sleep 1000'",
+        "exec perl -MPOSIX -e '$| = 1; fork or do { while (1) { exit if fork; POSIX::setsid } }; print \"ready\\n\"; sleep 1000'",
         "f() { (while :; do (true; true) & wait $!; done) & }; f; f; f; echo ready; while :; do true & done",
     ] {
         let mut running = host.exec(shell(script));
