@@ -5,4 +5,5 @@ mod check;
 mod edges;
 mod meet;
 mod parse;
+mod promises;
 mod strategies;
