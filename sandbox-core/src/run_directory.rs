@@ -68,7 +68,10 @@ impl RunRoot {
     }
 
     /// Makes the root if it is missing, and refuses one that others could write to.
-    fn ensure(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// `Denied` for one that is open to others, else those of the host's system.
+    pub fn ensure(&self) -> Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(|error| self.error(error))?;
         let data = fs::symlink_metadata(&self.0).map_err(|error| self.error(error))?;
         let owner = rustix::process::geteuid().as_raw();
