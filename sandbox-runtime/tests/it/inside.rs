@@ -1,6 +1,8 @@
 //! A program of a test's own in the guest's place: process 1 of a container that is made as all are.
 
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
+use std::time::Duration;
 
 use sandbox_core::{ContainerId, Runtime as _, Wiring};
 use sandbox_policy::SandboxSpec;
@@ -20,7 +22,8 @@ pub(crate) struct Inside {
 impl Inside {
     /// Waits for a program that [`write`] has prepared.
     pub(crate) async fn accept(listener: &UnixListener) -> Self {
-        let (stream, _) = listener.accept().await.unwrap();
+        let accepted = tokio::time::timeout(Duration::from_secs(30), listener.accept()).await;
+        let (stream, _) = accepted.expect("the program connects").unwrap();
         Self { stream: BufReader::new(stream) }
     }
 
@@ -55,18 +58,22 @@ impl Container {
     pub(crate) async fn start(engine: &DockerRuntime, spec: &SandboxSpec) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let wiring = wiring(resolve(engine, spec).await, directory.path());
-        let listener = write(directory.path());
+        let listener = write(engine, directory.path());
         let id = engine.create(spec, &wiring).await.unwrap();
         engine.start(&id).await.unwrap();
         Self { id, wiring, inside: Inside::accept(&listener).await, _directory: directory }
     }
 }
 
-/// Writes the program and listens for it.
-pub(crate) fn write(directory: &Path) -> UnixListener {
-    use std::os::unix::fs::PermissionsExt as _;
+/// Writes the program and listens for it, all of it for the user who is root inside.
+pub(crate) fn write(engine: &DockerRuntime, directory: &Path) -> UnixListener {
     let program = directory.join("guest");
     std::fs::write(&program, include_str!("inside.py")).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    UnixListener::bind(directory.join("socket")).unwrap()
+    let socket = directory.join("socket");
+    let listener = UnixListener::bind(&socket).unwrap();
+    for path in [directory, &program, &socket] {
+        chown(path, Some(engine.info().root_uid), Some(engine.info().root_gid)).unwrap();
+    }
+    listener
 }

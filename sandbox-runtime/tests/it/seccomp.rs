@@ -236,9 +236,9 @@ async fn each_call_ends_as_the_filter_says() {
 /// The control of the control: without the filter, and with the same capabilities, the kernel answers itself.
 #[tokio::test]
 async fn without_the_filter_the_same_calls_reach_the_kernel() {
-    let docker = stranger().await;
+    let (engine, docker) = (engine().await, stranger().await);
     let directory = tempfile::tempdir().unwrap();
-    let listener = write(directory.path());
+    let listener = write(&engine, directory.path());
     let mount = Mount {
         typ: Some(MountType::BIND),
         source: Some(directory.path().to_str().unwrap().to_owned()),
