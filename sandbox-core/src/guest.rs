@@ -91,7 +91,9 @@ impl Guest {
         let mut descriptors = Vec::with_capacity(MAX_DESCRIPTORS);
         descriptors.push(OwnedFd::from(theirs));
         descriptors.extend(give);
-        self.forward(request, descriptors).await?;
+        tokio::time::timeout(ANSWER, self.forward(request, descriptors))
+            .await
+            .unwrap_or_else(|_| Err(Error::deadline("taking the request", ANSWER)))?;
         Ok(Control::new(control))
     }
 }

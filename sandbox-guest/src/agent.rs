@@ -28,9 +28,7 @@ pub(crate) fn become_agent(setup: &Setup) -> Result<(), Refusal> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
         .map_err(|error| Refusal::Limits(error.into()))?;
     umask(Mode::WGRP | Mode::WOTH);
-    let privileged = geteuid().is_root();
-    drop_privileges(setup.agent, privileged).map_err(Refusal::Privileges)?;
-    verify(setup.agent, privileged).map_err(Refusal::Privileges)
+    become_nobody_else(setup.agent).map_err(Refusal::Privileges)
 }
 
 /// Whether this process, if it is not root, already is the agent and nobody else.
@@ -50,6 +48,13 @@ pub(crate) fn as_agent<T>(agent: Identity, call: impl FnOnce() -> io::Result<T>)
     set_thread_res_uid(None, Uid::ROOT, None)?;
     set_thread_res_gid(None, Gid::ROOT, None)?;
     result
+}
+
+/// Gives up every id and privilege but the agent's.
+pub(crate) fn become_nobody_else(agent: Identity) -> io::Result<()> {
+    let privileged = geteuid().is_root();
+    drop_privileges(agent, privileged)?;
+    verify(agent, privileged)
 }
 
 fn drop_privileges(agent: Identity, privileged: bool) -> io::Result<()> {

@@ -54,6 +54,7 @@ fn observe(guest: &Guest) -> Result<Observed, Failure> {
         agent: parse_status(&agent.status),
         guest: parse_status(&file(&format!("/proc/{parent}/status"))?),
         cgroup: cgroup::limits(),
+        unfiltered: agent.unfiltered,
         open_files: agent.open_files,
         core_size: agent.core_size,
         uid_map: parse_id_map(&file("/proc/self/uid_map")?),
@@ -66,6 +67,7 @@ fn observe(guest: &Guest) -> Result<Observed, Failure> {
 
 /// What the agent's process sees of itself.
 struct AgentReport {
+    unfiltered: Vec<String>,
     open_files: (u64, u64),
     core_size: (u64, u64),
     status: Vec<u8>,
@@ -99,7 +101,10 @@ fn report(guest: &Guest, writer: &mut File) -> io::Result<()> {
             numbers.extend(value.unwrap_or(u64::MAX).to_le_bytes());
         }
     }
-    writer.write_all(&[numbers, read("/proc/self/status")?].concat())
+    let status = read("/proc/self/status")?;
+    // Last, since one of them may leave the process in a place of its own.
+    let through = sys::get_through().map(u8::from);
+    writer.write_all(&[numbers, through.to_vec(), status].concat())
 }
 
 fn receive(mut reader: File) -> io::Result<AgentReport> {
@@ -120,15 +125,23 @@ fn receive(mut reader: File) -> io::Result<AgentReport> {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the report is too long"));
         }
     }
-    let Some((numbers, status)) = bytes.split_first_chunk::<32>() else {
+    let parts = bytes.split_first_chunk::<32>();
+    let parts = parts.and_then(|(numbers, rest)| Some((numbers, rest.split_first_chunk::<{ sys::FILTERED.len() }>()?)));
+    let Some((numbers, (through, status))) = parts else {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the process ended before it reported"));
     };
+    let through = sys::FILTERED.iter().zip(through).filter(|(_, through)| **through != 0);
     let number = |at: usize| {
         let mut value = [0; 8];
         value.copy_from_slice(&numbers[at * 8..at * 8 + 8]);
         u64::from_le_bytes(value)
     };
-    Ok(AgentReport { open_files: (number(0), number(1)), core_size: (number(2), number(3)), status: status.to_vec() })
+    Ok(AgentReport {
+        unfiltered: through.map(|(name, _)| (*name).to_owned()).collect(),
+        open_files: (number(0), number(1)),
+        core_size: (number(2), number(3)),
+        status: status.to_vec(),
+    })
 }
 
 fn mount(line: MountLine) -> Mount {

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, getpgrp, pidfd_open, pidfd_send_signal, wait};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, wait};
 use sandbox_guest::wire::{Identity, Status};
 
-use crate::agent::as_agent;
+use crate::agent::{as_agent, become_nobody_else};
 use crate::descendants::{Process, children, descendants};
 use crate::{deadline, sys};
 
@@ -24,16 +24,29 @@ const MAX_STOPS: usize = 64;
 /// How often its children are killed before all of it is looked at again.
 const MAX_KILLS: usize = 1000;
 
+/// How long a family is chased before all that the agent runs is ended with it.
+const MAX_CHASE: Duration = Duration::from_secs(2);
+
 /// How long a family may take to vanish; only a process that the kernel itself holds takes longer.
 const MAX_END: Duration = Duration::from_secs(5);
 
 /// How long one wait for a child's end lasts.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
+/// Whose processes the guest may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Territory {
+    /// The sandbox's alone: the guest is process 1 of their namespace.
+    Namespace,
+    /// The host's as well.
+    Shared,
+}
+
 /// The processes below this one.
 #[derive(Debug)]
 pub(crate) struct Family {
     agent: Identity,
+    territory: Territory,
     program: Option<Pid>,
     status: Option<Status>,
 }
@@ -47,8 +60,8 @@ enum Children {
 
 impl Family {
     /// A family in which one child's status is wanted, or none's.
-    pub(crate) fn new(agent: Identity, program: Option<Pid>) -> Self {
-        Self { agent, program, status: None }
+    pub(crate) fn new(agent: Identity, territory: Territory, program: Option<Pid>) -> Self {
+        Self { agent, territory, program, status: None }
     }
 
     /// How the program ended, if it has.
@@ -80,9 +93,10 @@ impl Family {
     /// Ends all of the family; `signals` becomes readable when a child ends.
     ///
     /// It is stopped first, so that it holds still. Whoever forks and exits faster than it can be found is met by killing
-    /// its group, in which no fork escapes, or else as our own child, over and over.
+    /// its group, in which no fork escapes, or else as our own child, over and over; and who outruns even that takes all
+    /// else that the agent runs along.
     pub(crate) fn end(&mut self, signals: impl AsFd) {
-        let latest = deadline::after(MAX_END);
+        let (patient, latest) = (deadline::after(MAX_CHASE), deadline::after(MAX_END));
         while self.reap_all() == Children::Some && Instant::now() < latest {
             self.stop();
             // Without /proc only the program's own group can be named.
@@ -100,8 +114,22 @@ impl Family {
                 }
                 wait_for_child(&signals, Duration::ZERO);
             }
+            if self.territory == Territory::Namespace && Instant::now() >= patient {
+                self.end_agent();
+            }
             wait_for_child(&signals, LOOK_AGAIN);
         }
+    }
+
+    /// Ends every process of the agent in this namespace: a kill of all is one step for the kernel, in which no fork
+    /// escapes (kill(2)). It takes a process that is the agent and nobody else, since the supervisors are to stay.
+    fn end_agent(&self) {
+        let killer = sys::spawn(&mut || {
+            let gone = become_nobody_else(self.agent).and_then(|()| sys::kill(-1, libc::SIGKILL));
+            u8::from(gone.is_err())
+        });
+        // Where the limit of processes keeps it from being made, what is being killed makes room for the next try.
+        drop(killer);
     }
 
     /// Stops the family until nobody new appears in it.
@@ -120,7 +148,7 @@ impl Family {
     /// Sends a signal to processes and to their groups. A group cannot reach beyond the family: its members are of one
     /// session (credentials(7)), and the program began its own.
     fn signal_all(&self, processes: &[Process], signal: Signal) {
-        let ours = getpgrp().as_raw_nonzero().get();
+        let ours = sys::group();
         let groups: HashSet<_> = processes.iter().map(|process| process.stat.group).collect();
         for group in groups.into_iter().filter(|&group| group > 1 && group != ours) {
             self.kill(-group, signal.as_raw());

@@ -19,7 +19,7 @@ use crate::cgroup::MemoryEvents;
 use crate::control::{Control, refuse};
 use crate::environment::Environment;
 use crate::failure::{failed, failure, invalid};
-use crate::family::Family;
+use crate::family::{Family, Territory};
 use crate::{attest, deadline, files, supervise, sys};
 
 /// How long the host may take to answer the first message.
@@ -34,6 +34,8 @@ pub(crate) struct Guest {
     pub(crate) environment: Environment,
     /// The count of what the memory limit has killed.
     pub(crate) memory: MemoryEvents,
+    /// Whose processes there are beside ours.
+    pub(crate) territory: Territory,
     /// When the sandbox ends.
     pub(crate) ends: Instant,
 }
@@ -52,8 +54,8 @@ pub(crate) fn run(socket: &Path) -> io::Result<()> {
     sys::default_signals();
     sys::ignore_signal(libc::SIGCHLD);
     sys::ignore_signal(libc::SIGPIPE);
-    let first = getpid().is_init();
-    if !first {
+    let territory = if getpid().is_init() { Territory::Namespace } else { Territory::Shared };
+    if territory == Territory::Shared {
         set_child_subreaper(Some(getpid()))?;
     }
     // A signal's default does nothing to process 1 (pid_namespaces(7)), so these are read rather than awaited.
@@ -65,15 +67,16 @@ pub(crate) fn run(socket: &Path) -> io::Result<()> {
         environment: Environment::new(std::env::vars_os(), setup.agent),
         memory: MemoryEvents::find(),
         ends: deadline::after(Duration::from_secs(setup.lifetime)),
+        territory,
         setup,
     };
     let mut own = Some(Own { channel: channel.into(), signals });
     // However it came, the end is the end: what the host sent last is no reason to stay.
     let _ = guest.serve(&mut own);
-    if !first {
+    if territory == Territory::Shared {
         // Nobody else ends what was started.
         let ended = sys::signal_descriptor(&[libc::SIGCHLD])?;
-        Family::new(guest.setup.agent, None).end(ended);
+        Family::new(guest.setup.agent, territory, None).end(ended);
     }
     Ok(())
 }

@@ -91,7 +91,7 @@ impl Supervisor {
                 report: Some(report),
                 program,
                 pid,
-                family: Family::new(guest.setup.agent, Some(pid)),
+                family: Family::new(guest.setup.agent, guest.territory, Some(pid)),
                 master,
                 deadline,
                 grace,

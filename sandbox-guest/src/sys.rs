@@ -104,6 +104,12 @@ pub(crate) fn kill(target: i32, signal: c_int) -> io::Result<()> {
     check(unsafe { libc::kill(target, signal) })
 }
 
+/// This process's group; 0 if its leader is outside the PID namespace (credentials(7)).
+pub(crate) fn group() -> i32 {
+    // SAFETY: no memory is involved, and it cannot fail.
+    unsafe { libc::getpgrp() }
+}
+
 /// Closes every descriptor from 3 on; for a process that owns none yet.
 pub(crate) fn close_inherited() {
     if close_range(0).is_err() {
@@ -131,6 +137,37 @@ fn close_range(flags: c_int) -> io::Result<()> {
     // SAFETY: takes plain numbers; the callers say who owns what is closed. By number, since old C libraries lack it.
     let result = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, flags) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Calls that a filter of ours stops, each of them harmless in a process that is about to end.
+///
+/// Without a filter, none of them fails with `EPERM` for an unprivileged process, unless the whole machine has them off.
+pub(crate) const FILTERED: [&str; 4] = ["add_key", "io_uring_setup", "socket(AF_VSOCK)", "unshare(CLONE_NEWUSER)"];
+
+/// Tries the calls of [`FILTERED`], in that order; tells which of them were not refused.
+pub(crate) fn get_through() -> [bool; FILTERED.len()] {
+    let key = || {
+        // SAFETY: null pointers and a size of 0 are refused by the kernel before it reads anything.
+        got_through(unsafe { libc::syscall(libc::SYS_add_key, 0_usize, 0_usize, 0_usize, 0_usize, 0) })
+    };
+    let ring = || {
+        // SAFETY: as above; a ring of no entries with no parameters is never made.
+        got_through(unsafe { libc::syscall(libc::SYS_io_uring_setup, 0, 0_usize) })
+    };
+    let socket = || {
+        // SAFETY: no memory is involved; a descriptor that comes back is closed with the process.
+        got_through(unsafe { libc::syscall(libc::SYS_socket, libc::AF_VSOCK, libc::SOCK_STREAM, 0) })
+    };
+    let namespace = || {
+        // SAFETY: no memory is involved; the process is single-threaded and ends after its report.
+        got_through(unsafe { libc::syscall(libc::SYS_unshare, libc::CLONE_NEWUSER) })
+    };
+    [key(), ring(), socket(), namespace()]
+}
+
+/// Whether a call was let through to the kernel: it returned, or failed for a reason of its own.
+fn got_through(returned: libc::c_long) -> bool {
+    returned >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::EPERM)
 }
 
 /// Removes every capability from the bounding set; `EPERM` without `CAP_SETPCAP` (capabilities(7)).

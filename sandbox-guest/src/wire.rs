@@ -312,6 +312,8 @@ pub struct Observed {
     pub guest: ProcessStatus,
     /// The control group's limits.
     pub cgroup: CgroupLimits,
+    /// Calls that reach for the host and that no filter stopped, by name; the agent's process tried a few.
+    pub unfiltered: Vec<String>,
     /// `RLIMIT_NOFILE` of the agent's process: soft and hard.
     pub open_files: (u64, u64),
     /// `RLIMIT_CORE` of the agent's process: soft and hard, in bytes.

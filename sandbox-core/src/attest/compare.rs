@@ -53,10 +53,7 @@ impl Seen<'_> {
                     .and_switch(self.outside.readonly_rootfs)
                     .asked(RootFilesystem::ReadOnly.as_str())
             }
-            Control::Seccomp => {
-                let (mode, filters) = (self.inside.agent.seccomp, self.inside.agent.seccomp_filters);
-                found(format!("mode {mode}, {filters} filters"), mode == SECCOMP_FILTER).asked("mode 2")
-            }
+            Control::Seccomp => self.seccomp(),
             Control::UserNamespace => self.user_namespace(),
             Control::WallClock => {
                 let asked = u64::from(self.spec.limits().lifetime.as_seconds());
@@ -126,6 +123,15 @@ impl Seen<'_> {
         found(number(self.inside.cgroup.pids), self.inside.cgroup.pids == Some(asked))
             .and_number(self.outside.pids, asked)
             .asked(asked.to_string())
+    }
+
+    /// A filter is there, and it is one that stops what ours stops.
+    fn seccomp(&self) -> Comparison {
+        let mode = self.inside.agent.seccomp;
+        let through = &self.inside.unfiltered;
+        let passed = if through.is_empty() { "none".to_owned() } else { through.join(" and ") };
+        found(format!("mode {mode}, {passed} of the tried calls passed"), mode == SECCOMP_FILTER && through.is_empty())
+            .asked("mode 2, none of the tried calls passed")
     }
 
     /// Whoever is root inside must be somebody else outside.

@@ -64,6 +64,7 @@ fn honest() -> (Observed, EffectiveSettings) {
             cpu_quota: Some(200_000),
             cpu_period: Some(100_000),
         },
+        unfiltered: Vec::new(),
         open_files: (1024, 1024),
         core_size: (0, 0),
         uid_map: vec![(0, 100_000, 65_536)],
@@ -113,7 +114,7 @@ fn what_is_as_asked_holds() {
 
 type Lie = fn(&mut Observed, &mut EffectiveSettings);
 
-const LIES: [(Control, Lie); 31] = [
+const LIES: [(Control, Lie); 32] = [
     (Control::AgentUser, |inside, _| inside.agent.uid = [1000, 0, 1000, 1000]),
     (Control::AgentUser, |inside, _| inside.agent.gid[3] = 0),
     (Control::AgentUser, |inside, _| inside.agent.groups = vec![0]),
@@ -142,6 +143,7 @@ const LIES: [(Control, Lie); 31] = [
     (Control::ReadonlyRootfs, |inside, _| inside.root_writable = true),
     (Control::ReadonlyRootfs, |_, outside| outside.readonly_rootfs = Some(Setting::Off)),
     (Control::Seccomp, |inside, _| inside.agent.seccomp = 0),
+    (Control::Seccomp, |inside, _| inside.unfiltered.push("io_uring_setup".to_owned())),
     (Control::UserNamespace, |inside, _| inside.uid_map = vec![(0, 0, u32::MAX)]),
     (Control::UserNamespace, |inside, _| inside.uid_map.clear()),
     (Control::WallClock, |inside, _| inside.remaining = u64::MAX),

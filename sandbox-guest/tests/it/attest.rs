@@ -26,6 +26,8 @@ fn the_report_is_of_a_process_that_is_as_a_program() {
         assert_ne!(observed.guest.capabilities[2], 0);
     }
     assert_eq!((observed.open_files, observed.core_size), ((256, 256), (0, 0)));
+    // No filter stands between these tests and the kernel, and the report says so.
+    assert!(observed.unfiltered.iter().any(|call| call == "add_key"), "{:?}", observed.unfiltered);
     assert_eq!(observed.guest.uid, [getuid().as_raw(); 4]);
     let program = host.shell("grep -E '^(Seccomp|Seccomp_filters):' /proc/self/status");
     let wanted =
