@@ -90,6 +90,33 @@ impl Fixture {
     }
 }
 
+/// A new directory on the host, gone with its owner.
+#[derive(Debug)]
+pub(super) struct HostDirectory(PathBuf);
+
+impl HostDirectory {
+    /// Makes it, below the host's directory for such things; others may pass through it.
+    pub(super) fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("{name} {}", crate::SandboxId::random().unwrap()));
+        std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o755).create(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl std::ops::Deref for HostDirectory {
+    type Target = std::path::Path;
+
+    fn deref(&self) -> &std::path::Path {
+        &self.0
+    }
+}
+
+impl Drop for HostDirectory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// Runs a shell script to its end.
 pub(super) async fn sh(sandbox: &Sandbox, script: &str) -> crate::Output {
     sandbox.command("sh").args(["-c", script]).deadline(std::time::Duration::from_mins(1)).output().await.unwrap()

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use tokio::io::AsyncReadExt as _;
 
-use super::{Fixture, sh, text};
+use super::{Fixture, HostDirectory, sh, text};
 use crate::{EntryKind, ErrorKind, SkipReason, TransferLimits};
 
 pub async fn a_file_comes_back_as_it_was_written(fixture: &Fixture) {
@@ -73,7 +73,7 @@ pub async fn files_are_the_agents(fixture: &Fixture) {
 pub async fn what_is_not_there_is_not_found(fixture: &Fixture) {
     let sandbox = fixture.start().await;
     let nowhere = fixture.path("no/such/file");
-    let here = tempfile_in(&std::env::temp_dir());
+    let here = HostDirectory::new("sandbox files");
     for error in [
         sandbox.read(&nowhere, 1).await.unwrap_err(),
         sandbox.write(&nowhere, "x").await.unwrap_err(),
@@ -85,7 +85,6 @@ pub async fn what_is_not_there_is_not_found(fixture: &Fixture) {
     ] {
         assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     }
-    std::fs::remove_dir(here).unwrap();
     for error in [
         sandbox.read(&fixture.scratch, 1).await.unwrap_err(),
         sandbox.read("relative", 1).await.unwrap_err(),
@@ -103,17 +102,16 @@ pub async fn what_is_over_the_limit_is_not_read(fixture: &Fixture) {
     sandbox.write(&path, vec![0; 100_000]).await.unwrap();
     let error = sandbox.read(&path, 99_999).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Exhausted, "{error}");
-    let here = tempfile_in(&std::env::temp_dir());
+    let here = HostDirectory::new("sandbox files");
     let limits = TransferLimits { bytes: 99_999, ..TransferLimits::default() };
     assert!(sandbox.download(&path, &here, limits).await.is_err());
-    std::fs::remove_dir_all(here).unwrap();
     sandbox.remove(&path).await.unwrap();
     sandbox.destroy().await.unwrap();
 }
 
 pub async fn a_directory_comes_back_as_it_went(fixture: &Fixture) {
     let sandbox = fixture.start().await;
-    let here = tempfile_in(&std::env::temp_dir());
+    let here = HostDirectory::new("sandbox files");
     let (from, back) = (here.join("from"), here.join("back"));
     std::fs::create_dir_all(from.join("deep/er/still")).unwrap();
     std::fs::create_dir(&back).unwrap();
@@ -136,7 +134,6 @@ pub async fn a_directory_comes_back_as_it_went(fixture: &Fixture) {
     assert_eq!(std::fs::read_link(back.join("deep/er/link")).unwrap(), PathBuf::from("../file 3"));
     sandbox.remove(&there).await.unwrap();
     assert_eq!(sandbox.stat(&there).await.unwrap_err().kind(), ErrorKind::NotFound);
-    std::fs::remove_dir_all(here).unwrap();
     sandbox.destroy().await.unwrap();
 }
 
@@ -148,7 +145,7 @@ pub async fn links_that_lead_out_stay_inside(fixture: &Fixture) {
         tree.display()
     );
     sh(&sandbox, &script).await;
-    let here = tempfile_in(&std::env::temp_dir());
+    let here = HostDirectory::new("sandbox files");
     let summary = sandbox.download(&tree, &here, TransferLimits::default()).await.unwrap();
     let mut skipped: Vec<_> = summary.skipped.iter().map(|skipped| (skipped.path.clone(), skipped.why)).collect();
     skipped.sort_by(|a, b| a.0.cmp(&b.0));
@@ -167,7 +164,6 @@ pub async fn links_that_lead_out_stay_inside(fixture: &Fixture) {
     symlink(&outside, target.join("kept")).unwrap();
     let _ = sandbox.download(&tree, &target, TransferLimits::default()).await;
     assert_eq!(std::fs::read(&outside).unwrap(), b"untouched");
-    std::fs::remove_dir_all(here).unwrap();
     sandbox.remove(&tree).await.unwrap();
     sandbox.destroy().await.unwrap();
 }
@@ -191,11 +187,4 @@ fn snapshot(root: &std::path::Path) -> Vec<(PathBuf, Vec<u8>, u32)> {
     }
     found.sort();
     found
-}
-
-/// A new directory of this test's own.
-fn tempfile_in(parent: &std::path::Path) -> PathBuf {
-    let path = parent.join(format!("sandbox-contract-{}", crate::SandboxId::random().unwrap()));
-    std::fs::create_dir(&path).unwrap();
-    path
 }

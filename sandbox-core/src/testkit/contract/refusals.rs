@@ -1,7 +1,6 @@
 //! What is refused, and how it is said.
 
-use std::os::unix::fs::{DirBuilderExt as _, chown};
-use std::path::Path;
+use std::os::unix::fs::chown;
 
 use async_trait::async_trait;
 use sandbox_policy::{
@@ -9,7 +8,7 @@ use sandbox_policy::{
     RootFilesystem, Span, SudoRequest, Violation,
 };
 
-use super::{Fixture, text};
+use super::{Fixture, HostDirectory, text};
 use crate::testkit::Recorder;
 use crate::{ErrorKind, Event, Events, Gateway, OpenGateway, Result, RunRoot, Token};
 
@@ -158,19 +157,17 @@ pub async fn the_workspace_is_mounted(fixture: &Fixture) {
         assert_eq!(unenforceable(&error), [Control::HostFilesystem]);
         return;
     }
-    let here = std::env::temp_dir().join(format!("sandbox workspace {}", crate::SandboxId::random().unwrap()));
-    std::fs::DirBuilder::new().mode(0o755).create(&here).unwrap();
-    chown(&here, Some(fixture.agent.uid()), Some(fixture.agent.gid())).unwrap();
+    let here = HostDirectory::new("sandbox workspace");
+    chown(&*here, Some(fixture.agent.uid()), Some(fixture.agent.gid())).unwrap();
     std::fs::write(here.join("given"), "by the host").unwrap();
-    let sandbox = fixture.builder().workspace(&here).start().await.unwrap();
+    let sandbox = fixture.builder().workspace(&*here).start().await.unwrap();
     assert_eq!(text(&sandbox, "pwd; cat given; echo made >made").await, "/workspace\nby the host");
     assert_eq!(std::fs::read(here.join("made")).unwrap(), b"made\n");
     sandbox.destroy().await.unwrap();
-    let sandbox = fixture.builder().workspace_with(&here, Access::ReadOnly).start().await.unwrap();
+    let sandbox = fixture.builder().workspace_with(&*here, Access::ReadOnly).start().await.unwrap();
     assert!(text(&sandbox, "touch no 2>&1 || true").await.contains("Read-only"));
     sandbox.destroy().await.unwrap();
-    assert!(!Path::new(&here.join("no")).exists());
-    std::fs::remove_dir_all(here).unwrap();
+    assert!(!here.join("no").exists());
 }
 
 pub async fn the_disk_of_the_run_directory_may_be_full(fixture: &Fixture) {
@@ -190,29 +187,23 @@ pub async fn the_disk_of_the_run_directory_may_be_full(fixture: &Fixture) {
 }
 
 /// A mounted file system that holds almost nothing.
-struct FullDisk(std::path::PathBuf);
+struct FullDisk(HostDirectory);
 
 impl FullDisk {
     fn mount() -> Option<Self> {
-        let path = std::env::temp_dir().join(format!("sandbox-full-{}", crate::SandboxId::random().unwrap()));
-        std::fs::create_dir(&path).unwrap();
+        let here = HostDirectory::new("sandbox full");
         let mounted = std::process::Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=16k,mode=0700", "tmpfs"])
-            .arg(&path)
+            .arg(&*here)
             .stderr(std::process::Stdio::null())
             .status();
-        if mounted.is_ok_and(|status| status.success()) {
-            return Some(Self(path));
-        }
-        std::fs::remove_dir(&path).unwrap();
-        None
+        mounted.is_ok_and(|status| status.success()).then_some(Self(here))
     }
 }
 
 impl Drop for FullDisk {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg(&self.0).status();
-        let _ = std::fs::remove_dir(&self.0);
+        let _ = std::process::Command::new("umount").arg(&*self.0).status();
     }
 }
 
