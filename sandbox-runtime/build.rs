@@ -54,8 +54,8 @@ fn build() -> Result<(), String> {
     let output = cargo.output().map_err(|error| format!("cannot run cargo to build the guest: {error}"))?;
     if !output.status.success() {
         return Err(format!(
-            "the guest could not be built as a static program for {target} ({}); this needs that target's standard \
-             library and static C library (Debian: libc6-dev), and its linker\n{}",
+            "the guest could not be built for {target} ({}); what cargo says follows. A static program needs that \
+             target's standard library, its static C library (Debian: libc6-dev) and its linker\n{}",
             output.status,
             String::from_utf8_lossy(&output.stderr)
         ));

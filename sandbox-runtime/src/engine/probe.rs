@@ -14,7 +14,7 @@ pub(crate) fn capabilities(runtime: &RuntimeInfo, info: &SystemInfo, disk: Suppo
     };
     let engine = format!("Docker {}", runtime.version);
     let by = |what: &str| Support::Enforced { by: format!("{engine}, {what}") };
-    let limit = |control: Control, kernel: Kernel| match no_limits(info).or_else(|| kernel.missing(control)) {
+    let limit = |kernel: Kernel| match no_limits(info).or_else(|| kernel.missing()) {
         Some(support) => support,
         None => by(cgroup),
     };
@@ -33,13 +33,13 @@ pub(crate) fn capabilities(runtime: &RuntimeInfo, info: &SystemInfo, disk: Suppo
     };
     Capabilities::new()
         .with(Control::CapabilityDrop, by("capability sets"))
-        .with(Control::Cpu, limit(Control::Cpu, cpu))
+        .with(Control::Cpu, limit(cpu))
         .with(Control::Disk, disk)
         .with(Control::HostFilesystem, by("mount namespace"))
-        .with(Control::Memory, limit(Control::Memory, memory))
+        .with(Control::Memory, limit(memory))
         .with(Control::NoNetwork, by("network namespace with nothing but lo"))
         .with(Control::NoNewPrivileges, by("no_new_privs"))
-        .with(Control::Pids, limit(Control::Pids, pids))
+        .with(Control::Pids, limit(pids))
         .with(Control::ReadonlyRootfs, by("read-only mount"))
         .with(Control::Seccomp, seccomp(info, by))
         .with(Control::UserNamespace, user_namespace(info, by))
@@ -69,12 +69,12 @@ enum Kernel {
 }
 
 impl Kernel {
-    fn missing(self, control: Control) -> Option<Support> {
+    fn missing(self) -> Option<Support> {
         match self {
             Self::Can => None,
             Self::Lacks(why) => Some(Support::Unsupported {
                 why: why.to_owned(),
-                hint: format!("boot a kernel with that controller (`docker info` warns of it), or waive {control}"),
+                hint: "boot a kernel with that controller; `docker info` warns of what is missing".to_owned(),
             }),
         }
     }

@@ -104,8 +104,7 @@ impl Storage {
 fn unsupported(why: &str) -> Support {
     Support::Unsupported {
         why: why.to_owned(),
-        hint: "put the engine's data on XFS mounted with pquota, or use its btrfs or zfs driver; or waive disk"
-            .to_owned(),
+        hint: "put the engine's data on XFS mounted with pquota, or use its btrfs or zfs driver".to_owned(),
     }
 }
 
@@ -140,6 +139,6 @@ mod tests {
     fn a_refusal_names_the_storage_and_the_way_out() {
         let storage = storage("overlay2", "extfs");
         let Support::Unsupported { why, hint } = unsupported(&storage.why()) else { panic!("it has no quota") };
-        assert!(why.contains("overlay2 over extfs") && hint.contains("waive disk"), "{why}; {hint}");
+        assert!(why.contains("overlay2 over extfs") && hint.contains("pquota"), "{why}; {hint}");
     }
 }

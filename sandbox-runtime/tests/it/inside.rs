@@ -23,7 +23,7 @@ impl Inside {
     /// Waits for a program that [`write`] has prepared.
     pub(crate) async fn accept(listener: &UnixListener) -> Self {
         let accepted = tokio::time::timeout(Duration::from_secs(30), listener.accept()).await;
-        let (stream, _) = accepted.expect("the program connects").unwrap();
+        let (stream, _) = accepted.unwrap_or_else(|_| panic!("the program does not connect")).unwrap();
         Self { stream: BufReader::new(stream) }
     }
 
