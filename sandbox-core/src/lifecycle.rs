@@ -175,8 +175,9 @@ impl Start<'_> {
         let directory = RunDirectory::named(run_root, id);
         self.teardown.push(Undo::RunDirectory(directory.clone()));
         let info = runtime.info();
-        directory.prepare(run_root, runtime.guest(), (info.root_uid, info.root_gid))?;
-        let listener = directory.listen()?;
+        let root = (info.root_uid, info.root_gid);
+        directory.prepare(run_root, runtime.guest(), root)?;
+        let listener = directory.listen(root)?;
 
         let wiring = Wiring {
             sandbox: id,

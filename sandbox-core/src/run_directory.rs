@@ -107,7 +107,7 @@ impl RunDirectory {
     }
 
     /// Makes the directory with the guest in it, for `root_uid` and `root_gid` to use inside.
-    pub(crate) fn prepare(&self, root: &RunRoot, guest: &[u8], (uid, gid): (u32, u32)) -> Result<()> {
+    pub(crate) fn prepare(&self, root: &RunRoot, guest: &[u8], owner: (u32, u32)) -> Result<()> {
         root.ensure()?;
         let length = self.socket().as_os_str().len();
         if length > MAX_SOCKET_PATH {
@@ -126,9 +126,8 @@ impl RunDirectory {
         let program = directory.join(GUEST_PROGRAM);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o500).open(&program).map_err(mine)?;
         file.write_all(guest).map_err(mine)?;
-        if uid != rustix::process::geteuid().as_raw() {
-            chown(&program, Some(uid), Some(gid)).map_err(mine)?;
-            chown(&directory, Some(uid), Some(gid)).map_err(mine)?;
+        for path in [&program, &directory] {
+            give(path, owner).map_err(mine)?;
         }
         Ok(())
     }
@@ -138,10 +137,15 @@ impl RunDirectory {
         fs::read_to_string(self.path.join(OWNER)).ok()?.parse().ok()
     }
 
-    /// Listens for the guest.
-    pub(crate) fn listen(&self) -> Result<UnixListener> {
-        UnixListener::bind(self.socket())
-            .map_err(|error| Error::io(format!("cannot listen on {}", self.socket().display()), error))
+    /// Listens for the guest, who is `owner`.
+    pub(crate) fn listen(&self, owner: (u32, u32)) -> Result<UnixListener> {
+        let socket = self.socket();
+        let listen = || {
+            let listener = UnixListener::bind(&socket)?;
+            give(&socket, owner)?;
+            Ok(listener)
+        };
+        listen().map_err(|error: io::Error| Error::io(format!("cannot listen on {}", socket.display()), error))
     }
 
     /// Removes the socket's name: whoever comes later finds no door.
@@ -168,6 +172,12 @@ impl RunDirectory {
             _ => Ok(()),
         }
     }
+}
+
+/// Gives a path to a user who is somebody else outside than inside.
+fn give(path: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
+    let mine = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    if (uid, gid) == mine { Ok(()) } else { chown(path, Some(uid), Some(gid)) }
 }
 
 #[cfg(test)]
