@@ -7,6 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
+use rustix::fs::Mode;
 use sandbox_guest::wire::{Command as Order, Exec, Exit, FailureKind, Reply, Request, WindowSize};
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
@@ -440,6 +441,10 @@ pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
         .map_err(|errno| Error::io("cannot make a pipe", errno.into()))?;
     // A user's pipes share a budget (pipe(7)); where it is spent, a pipe of the usual size serves as well.
     let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE_SIZE);
+    // Programs open `/dev/stderr` and its like anew, as a user who is not the one that made the pipe; who does not hold an
+    // end finds no name to open.
+    rustix::fs::fchmod(&write, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH)
+        .map_err(|errno| Error::io("cannot make a pipe", errno.into()))?;
     Ok((read, write))
 }
 

@@ -196,6 +196,7 @@ macro_rules! contract {
             output_is_bounded
             privilege_is_out_of_reach
             signals_end_programs
+            standard_streams_can_be_opened_anew
             the_attestation_says_what_was_asked
             the_disk_of_the_run_directory_may_be_full
             the_environment_is_what_was_given

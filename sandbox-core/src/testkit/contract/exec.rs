@@ -60,6 +60,15 @@ pub async fn input_reaches_the_program(fixture: &Fixture) {
     sandbox.destroy().await.unwrap();
 }
 
+pub async fn standard_streams_can_be_opened_anew(fixture: &Fixture) {
+    let sandbox = fixture.start().await;
+    let script = "cat /dev/stdin >/dev/stdout; echo told >/dev/stderr; echo also >/proc/self/fd/2";
+    let command = sandbox.command("sh").args(["-c", script]).stdin(Stdin::Bytes(b"given".to_vec()));
+    let output = command.output().await.unwrap();
+    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"given"[..], &b"told\nalso\n"[..]));
+    sandbox.destroy().await.unwrap();
+}
+
 pub async fn output_is_bounded(fixture: &Fixture) {
     let sandbox = fixture.start().await;
     let command = sandbox.command("head").args(["-c", "3000000", "/dev/zero"]).output_limit(1_000_000);
