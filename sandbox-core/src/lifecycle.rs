@@ -100,6 +100,8 @@ async fn live(
     end: watch::Sender<Option<Arc<Ended>>>,
 ) {
     let mut teardown = Teardown::default();
+    // Before the guest's own clock begins, so that an end by that clock is told from a guest that broke off.
+    let began = Instant::now();
     let lifetime = spec.limits().lifetime.as_duration();
     let started =
         Start { plan: &plan, events: &events, stopped: &mut stopped, teardown: &mut teardown }.run(spec).await;
@@ -118,7 +120,7 @@ async fn live(
             } else {
                 tokio::select! {
                     asked = &mut stopped => if asked.is_ok() { Cause::Requested } else { Cause::Dropped },
-                    () = watched.closed() => Cause::GuestEnded,
+                    () = watched.closed() => if began.elapsed() < lifetime { Cause::GuestEnded } else { Cause::LifetimeOver },
                     () = tokio::time::sleep(lifetime) => Cause::LifetimeOver,
                 }
             }

@@ -115,7 +115,8 @@ fn namespace() -> Result<u64> {
         .map_err(|error| Error::io("cannot read this process's PID namespace", error))
 }
 
-/// Field 22 of `/proc/PID/stat`; the second field may hold spaces and parentheses, so count from its last `)`.
+/// Field 22 of `/proc/PID/stat`; the second field may hold spaces and parentheses, so count from its last `)`. A zombie
+/// (field 3) has ended and holds nothing, though its parent may never look.
 fn start_time(pid: u32) -> std::io::Result<Option<u64>> {
     let stat = match std::fs::read(format!("/proc/{pid}/stat")) {
         Ok(stat) => stat,
@@ -123,8 +124,12 @@ fn start_time(pid: u32) -> std::io::Result<Option<u64>> {
         Err(error) => return Err(error),
     };
     let after = stat.iter().rposition(|&byte| byte == b')').map_or(&stat[..], |at| &stat[at + 1..]);
-    let field = String::from_utf8_lossy(after).split_whitespace().nth(19).and_then(|field| field.parse().ok());
-    Ok(field)
+    let text = String::from_utf8_lossy(after);
+    let mut fields = text.split_whitespace();
+    if matches!(fields.next(), Some("Z" | "X")) {
+        return Ok(None);
+    }
+    Ok(fields.nth(18).and_then(|field| field.parse().ok()))
 }
 
 #[cfg(test)]
@@ -136,6 +141,19 @@ mod tests {
         let owner = Owner::current().unwrap();
         assert_eq!(owner.liveness(), Liveness::Alive);
         assert_eq!(owner.to_string().parse::<Owner>().unwrap(), owner);
+    }
+
+    #[test]
+    fn a_zombie_is_gone() {
+        let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let owner = Owner { pid: child.id(), start: start_time(child.id()).unwrap().unwrap(), ..Owner::current().unwrap() };
+        assert_eq!(owner.liveness(), Liveness::Alive);
+        drop(child.stdin.take());
+        while owner.liveness() == Liveness::Alive {
+            std::thread::yield_now();
+        }
+        assert_eq!(owner.liveness(), Liveness::Gone);
+        child.wait().unwrap();
     }
 
     #[test]
