@@ -146,7 +146,8 @@ mod tests {
     #[test]
     fn a_zombie_is_gone() {
         let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
-        let owner = Owner { pid: child.id(), start: start_time(child.id()).unwrap().unwrap(), ..Owner::current().unwrap() };
+        let owner =
+            Owner { pid: child.id(), start: start_time(child.id()).unwrap().unwrap(), ..Owner::current().unwrap() };
         assert_eq!(owner.liveness(), Liveness::Alive);
         drop(child.stdin.take());
         while owner.liveness() == Liveness::Alive {
