@@ -79,8 +79,7 @@ pub(crate) enum Verb {
 /// A sandbox that is asked for.
 #[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
 pub(crate) struct SandboxArgs {
-    /// The image, by name or by id [default: $SANDBOX_IMAGE]
-    #[arg(short, long)]
+    #[arg(short, long, help = "The image, by name or by id [default: $SANDBOX_IMAGE]")]
     pub(crate) image: Option<String>,
     /// Mount this directory at /workspace; `:ro` makes it read-only
     #[arg(short, long, value_name = "DIR[:ro]", value_parser = values::workspace())]
@@ -224,7 +223,7 @@ pub(crate) enum PolicyVerb {
     /// Print a policy as TOML, with every key
     Show(PolicyArgs),
     /// Say whether a policy is well-formed, and whether this machine could grant a sandbox under it
-    Check(PolicyCheckArgs),
+    Check(Box<PolicyCheckArgs>),
     /// Print what each part of a policy means
     Explain(PolicyArgs),
 }

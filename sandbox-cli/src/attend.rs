@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use rustix::fs::{FileType, fstat, major, minor};
-use sandbox_core::{Command, Exit, Process, Stdin, Terminal};
+use sandbox_core::{Command, ErrorKind, Exit, Process, Stdin, Terminal};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
@@ -18,6 +18,9 @@ use crate::terminal::{self, Raw};
 /// How long a program may take to end after a signal.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How long the sandbox may take to say that a program that was killed has ended.
+const KILL_WITHIN: Duration = Duration::from_secs(5);
+
 /// How a program ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended {
@@ -29,7 +32,7 @@ pub(crate) struct Ended {
 impl Ended {
     /// The code to exit with.
     pub(crate) fn code(&self) -> u8 {
-        self.signal.map_or_else(|| exit::of(&self.exit), exit::after_signal)
+        self.signal.map_or_else(|| exit::of(self.exit), exit::after_signal)
     }
 }
 
@@ -60,6 +63,10 @@ pub(crate) async fn attend(command: Command, streams: Streams, signals: &mut Sig
         };
         // A program that has just ended cannot be signalled, and need not be.
         let _ = match given {
+            Push::GiveUp => {
+                let message = "the program was killed, and the sandbox does not say that it has ended";
+                return Err(Failure::new(ErrorKind::DeadlineExceeded, message));
+            }
             Push::Kill => joined.program.kill(),
             Push::Signal(signal) => joined.program.signal(signal),
         };
@@ -178,17 +185,20 @@ struct Urge {
     signal: Option<i32>,
     /// When patience ends.
     patience: Option<Instant>,
+    killed: bool,
 }
 
 /// What a program is given to make it end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Push {
+    GiveUp,
     Kill,
     Signal(i32),
 }
 
 impl Urge {
-    /// Waits for a signal, which the program gets, or for a second one or the end of patience, which kills it.
+    /// Waits for a signal, which the program gets; for a second one or the end of patience, which kills it; and for the
+    /// end of patience after that, since whoever is asked to kill it is inside as well.
     async fn next(&mut self, signals: &mut Signals) -> Push {
         let patience = self.patience;
         let over = async move {
@@ -207,7 +217,11 @@ impl Urge {
             }
             () = over => {}
         }
-        self.patience = None;
+        if self.killed {
+            return Push::GiveUp;
+        }
+        self.killed = true;
+        self.patience = Some(Instant::now() + KILL_WITHIN);
         Push::Kill
     }
 }

@@ -20,7 +20,8 @@ impl Audit {
     /// Opens the file, which is made with mode 0600 if it is missing.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-        let file = file.map_err(|error| Failure::io(format!("cannot open the audit file {}", path.display()), error))?;
+        let file =
+            file.map_err(|error| Failure::io(format!("cannot open the audit file {}", path.display()), error))?;
         Ok(Self { file, path: path.to_owned() })
     }
 }

@@ -15,7 +15,7 @@ use crate::protocol::{Answer, Ask, Attached, SOCKET, receive, send};
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long a holder may take to take a sandbox down: each step of it has a deadline of its own.
-const DOWN_WITHIN: Duration = Duration::from_secs(300);
+const DOWN_WITHIN: Duration = Duration::from_mins(5);
 
 /// The least of an id that names a sandbox.
 const MIN_PREFIX: usize = 4;
@@ -36,8 +36,11 @@ pub(crate) fn matching(sandboxes: &[SandboxId], prefix: &str) -> Result<SandboxI
             .with_hint("`sandbox ls` lists the sandboxes")),
         _ => {
             let ids: Vec<String> = found.iter().map(|id| id.short()).collect();
-            Err(Failure::new(ErrorKind::InvalidInput, format!("{} sandboxes have ids that begin with {prefix}", ids.len()))
-                .with_hint(format!("give more digits: {}", ids.join(", "))))
+            Err(Failure::new(
+                ErrorKind::InvalidInput,
+                format!("{} sandboxes have ids that begin with {prefix}", ids.len()),
+            )
+            .with_hint(format!("give more digits: {}", ids.join(", "))))
         }
     }
 }
@@ -89,7 +92,7 @@ pub(crate) async fn down(root: &RunRoot, id: SandboxId) -> Result<()> {
 async fn ask(root: &RunRoot, id: SandboxId, ask: Ask, within: Duration) -> Result<(UnixStream, Answer)> {
     let path = root.of(id).join(SOCKET);
     let asking = async {
-        let stream = UnixStream::connect(&path).await.map_err(|error| unreachable(id, &path, error))?;
+        let stream = UnixStream::connect(&path).await.map_err(|error| unreachable(id, &path, &error))?;
         let broken = |error| Failure::io(format!("the process that holds {} broke off", id.short()), error);
         send(&stream, &ask).await.map_err(broken)?;
         match receive::<Answer>(&stream).await.map_err(broken)? {
@@ -106,13 +109,13 @@ async fn ask(root: &RunRoot, id: SandboxId, ask: Ask, within: Duration) -> Resul
     })
 }
 
-fn unreachable(id: SandboxId, path: &Path, error: io::Error) -> Failure {
+fn unreachable(id: SandboxId, path: &Path, error: &io::Error) -> Failure {
     let refused = matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound);
     let message = format!("sandbox {} is held by no process that answers", id.short());
     let failure = Failure::new(if refused { ErrorKind::SandboxGone } else { ErrorKind::Io }, message);
-    failure
-        .with_cause(format!("{}: {error}", path.display()))
-        .with_hint("if it is still starting, try again; if its process was killed, `sandbox cleanup` removes what is left")
+    failure.with_cause(format!("{}: {error}", path.display())).with_hint(
+        "if it is still starting, try again; if its process was killed, `sandbox cleanup` removes what is left",
+    )
 }
 
 fn unexpected(id: SandboxId) -> Failure {
@@ -131,7 +134,7 @@ mod tests {
         assert_eq!(matching(&all, "abcd1").unwrap(), all[1]);
         assert_eq!(matching(&all, "ABCD0").unwrap(), all[0]);
         assert_eq!(matching(&all, &all[0].to_string()).unwrap(), all[0]);
-        assert!(matching(&all, "abcd").unwrap_err().hint.unwrap().contains("abcd10000000"));
+        assert!(matching(&all, "abcd").unwrap_err().hint.as_ref().unwrap().contains("abcd10000000"));
         assert!(matching(&all, "ffff").unwrap_err().is(ErrorKind::NotFound));
         for bad in ["", "abc", "../.", "abcdefgh", &"a".repeat(33)] {
             assert!(matching(&all, bad).unwrap_err().is(ErrorKind::InvalidInput), "{bad}");

@@ -23,7 +23,7 @@ const USAGE: u8 = 2;
 const PIPE: u8 = 13;
 
 /// The code of a program that has ended.
-pub(crate) fn of(exit: &Exit) -> u8 {
+pub(crate) fn of(exit: Exit) -> u8 {
     match exit.status {
         _ if exit.timed_out => TIMED_OUT,
         Status::Code(code) => code,
@@ -86,9 +86,9 @@ mod tests {
     #[test]
     fn codes_are_those_of_shells() {
         let exit = |status, timed_out| Exit { status, timed_out, out_of_memory: false };
-        assert_eq!(of(&exit(Status::Code(3), false)), 3);
-        assert_eq!(of(&exit(Status::Signal(9), false)), 137);
-        assert_eq!(of(&exit(Status::Signal(15), true)), TIMED_OUT);
+        assert_eq!(of(exit(Status::Code(3), false)), 3);
+        assert_eq!(of(exit(Status::Signal(9), false)), 137);
+        assert_eq!(of(exit(Status::Signal(15), true)), TIMED_OUT);
         assert_eq!(after_signal(2), 130);
         let failure = |kind| Failure::new(kind, "");
         assert_eq!(Kind::Program.failure(&failure(ErrorKind::CommandNotFound)), 127);

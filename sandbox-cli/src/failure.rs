@@ -1,6 +1,8 @@
 //! An error as it leaves the command: whatever went wrong, in the words and the order in which it is told.
 
 use std::error::Error as StdError;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
 
 use sandbox_core::{Error, ErrorKind};
 use sandbox_policy::{PolicyError, Violation};
@@ -8,8 +10,13 @@ use serde::{Deserialize, Serialize};
 
 /// What went wrong, for people and for JSON. It travels from a supervisor to `up` as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Failure(Box<Told>);
+
+/// What there is to tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) struct Failure {
+pub(crate) struct Told {
     /// A word for code: `image-missing`.
     pub(crate) kind: String,
     /// What went wrong.
@@ -29,14 +36,14 @@ pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
 impl Failure {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Told {
             kind: word(kind),
             message: message.into(),
             caused_by: Vec::new(),
             hint: None,
             violations: Vec::new(),
             residue: Vec::new(),
-        }
+        }))
     }
 
     pub(crate) fn io(message: impl Into<String>, cause: std::io::Error) -> Self {
@@ -50,7 +57,7 @@ impl Failure {
     }
 
     #[must_use]
-    pub(crate) fn with_cause(mut self, cause: impl ToString) -> Self {
+    pub(crate) fn with_cause(mut self, cause: impl fmt::Display) -> Self {
         self.caused_by.push(cause.to_string());
         self
     }
@@ -61,7 +68,9 @@ impl Failure {
 
     /// Makes the failure of an output that nobody reads any more; it is told to nobody either.
     pub(crate) fn unheard() -> Self {
-        Self { kind: UNHEARD.to_owned(), ..Self::new(ErrorKind::Io, "nobody reads the output") }
+        let mut failure = Self::new(ErrorKind::Io, "nobody reads the output");
+        UNHEARD.clone_into(&mut failure.kind);
+        failure
     }
 
     pub(crate) fn is_unheard(&self) -> bool {
@@ -69,14 +78,26 @@ impl Failure {
     }
 }
 
+impl Deref for Failure {
+    type Target = Told;
+
+    fn deref(&self) -> &Told {
+        &self.0
+    }
+}
+
+impl DerefMut for Failure {
+    fn deref_mut(&mut self) -> &mut Told {
+        &mut self.0
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let violations = error.violations().to_vec();
-        let mut failure = Self {
-            hint: error.hint().map(str::to_owned),
-            residue: error.residue().iter().map(|left| chain(left).join(": ")).collect(),
-            ..Self::new(error.kind(), error.to_string())
-        };
+        let mut failure = Self::new(error.kind(), error.to_string());
+        failure.hint = error.hint().map(str::to_owned);
+        failure.residue = error.residue().iter().map(|left| chain(left).join(": ")).collect();
         if violations.is_empty() {
             failure.caused_by = chain(&error).split_off(1);
         } else {

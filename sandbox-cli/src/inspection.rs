@@ -3,7 +3,7 @@
 use sandbox_core::{Finding, Sandbox, Verdict};
 use serde::{Deserialize, Serialize};
 
-use crate::render::table;
+use crate::render::{escaped, table};
 
 /// A sandbox's report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,11 +88,8 @@ impl Inspection {
             ("engine", format!("{name} {version}, API {api}, at {endpoint}")),
             ("holder", format!("process {}", self.holder)),
         ];
-        let head: String = lines
-            .iter()
-            .map(|(key, value)| format!("{:11}{}\n", format!("{key}:"), crate::render::escaped(value)))
-            .collect();
-        format!("{head}\n{}", controls_text(&self.controls))
+        let head = lines.map(|(key, value)| format!("{:11}{}", format!("{key}:"), escaped(&value)));
+        format!("{}\n\n{}", head.join("\n"), controls_text(&self.controls))
     }
 }
 
@@ -122,11 +119,11 @@ pub(crate) fn controls_text(controls: &[ControlView]) -> String {
         [control, asked, found, verdict]
     };
     let rows: Vec<_> = controls.iter().map(row).collect();
-    let mut text = table(["control", "asked", "found", "verdict"], &rows);
+    let mut lines = Vec::new();
     for ControlView { control, waived_because, .. } in controls {
         if let Some(why) = waived_because {
-            text.push_str(&format!("waived: {control}: {}\n", crate::render::escaped(why)));
+            lines.push(format!("waived: {control}: {}\n", escaped(why)));
         }
     }
-    text
+    table(["control", "asked", "found", "verdict"], &rows) + &lines.concat()
 }

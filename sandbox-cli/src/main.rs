@@ -51,7 +51,8 @@ fn misused(error: &clap::Error) -> ExitCode {
     let asked_for = matches!(error.kind(), ClapKind::DisplayHelp | ClapKind::DisplayVersion);
     if !asked_for && words().take_while(|word| *word != "--").any(|word| word == "--json") {
         let text = error.render().to_string();
-        let failure = failure::Failure::new(sandbox_core::ErrorKind::InvalidInput, text.trim().trim_start_matches("error: "));
+        let failure =
+            failure::Failure::new(sandbox_core::ErrorKind::InvalidInput, text.trim().trim_start_matches("error: "));
         render::Screen::new(render::Form::Json, render::Volume::Normal, true).fail(&failure);
     } else {
         // Where there is nobody to read it, there is nothing more to do.

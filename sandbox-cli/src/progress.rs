@@ -75,13 +75,20 @@ impl Progress {
             (Self::None, _) | (Self::Lines { .. }, Step::Working(_)) => {}
             (Self::Spinner(bar), Step::Working(what)) => bar.set_message(escaped(what)),
             (Self::Spinner(bar), Step::Pulling { image, received, total }) => {
-                bar.set_message(escaped(&format!("pulling {image}: {} of {}", HumanBytes(*received), HumanBytes(*total))));
+                bar.set_message(escaped(&format!(
+                    "pulling {image}: {} of {}",
+                    HumanBytes(*received),
+                    HumanBytes(*total)
+                )));
             }
             (Self::Lines { pulled }, Step::Pulling { image, .. }) => {
                 let mut pulled = pulled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 if pulled.as_ref() != Some(image) {
                     // Progress that cannot be shown changes nothing.
-                    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("pulling {}\n", escaped(image)).as_bytes());
+                    let _ = std::io::Write::write_all(
+                        &mut std::io::stderr(),
+                        format!("pulling {}\n", escaped(image)).as_bytes(),
+                    );
                     *pulled = Some(image.clone());
                 }
             }

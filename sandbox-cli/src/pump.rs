@@ -33,6 +33,8 @@ impl Pump {
         source: impl AsFd + Send + 'static,
         target: impl AsFd + Send + 'static,
     ) -> io::Result<Self> {
+        // A wider pipe means fewer turns; what is no pipe, or where the user's pipes hold enough, stays as it is (pipe(7)).
+        let _ = rustix::pipe::fcntl_setpipe_size(&target, CHUNK);
         let orders = Arc::new(Orders::new()?);
         let (tell, done) = oneshot::channel();
         let theirs = Arc::clone(&orders);
@@ -142,12 +144,8 @@ impl Mover<'_> {
                 }
                 Moved::Bytes(_) => {}
                 Moved::Nothing if draining && !readable(self.source)? => return Ok(()),
-                Moved::Nothing => {
-                    self.wait(self.source, PollFlags::IN)?;
-                    if readable(self.source)? {
-                        self.wait(self.target, PollFlags::OUT)?;
-                    }
-                }
+                Moved::Nothing if readable(self.source)? => self.wait(self.target, PollFlags::OUT)?,
+                Moved::Nothing => self.wait(self.source, PollFlags::IN)?,
             }
         }
         Ok(())
@@ -171,11 +169,10 @@ impl Mover<'_> {
         }
         buffer.resize(COPY, 0);
         let count = match rustix::io::retry_on_intr(|| rustix::io::read(self.source, &mut buffer[..])) {
-            Ok(0) => return Ok(Moved::End),
+            // A terminal says EIO when the last program on it has closed it.
+            Ok(0) | Err(Errno::IO) => return Ok(Moved::End),
             Ok(count) => count,
             Err(Errno::AGAIN) => return Ok(Moved::Nothing),
-            // The end of a terminal, when the last program on it has closed it.
-            Err(Errno::IO) => return Ok(Moved::End),
             Err(errno) => return Err(errno.into()),
         };
         let mut rest = &buffer[..count];

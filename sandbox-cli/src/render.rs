@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use sandbox_policy::Violation;
 use serde::Serialize;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Told};
 
 /// In which form a verb answers.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +75,7 @@ impl Screen {
     /// Warns on standard error.
     pub(crate) fn warn(self, message: &str) {
         if self.volume == Volume::Normal && self.form == Form::Text {
-            self.complain(&format!("{} {}\n", self.paint("warning:", YELLOW), escaped(message)));
+            complain(&format!("{} {}\n", self.paint("warning:", YELLOW), escaped(message)));
         }
     }
 
@@ -87,18 +87,17 @@ impl Screen {
         match self.form {
             Form::Json => {
                 let text = pretty(&ErrorDocument { error: failure });
-                self.complain(&text.unwrap_or_else(|error| format!("error: {error}\n")));
+                complain(&text.unwrap_or_else(|error| format!("error: {error}\n")));
             }
-            Form::Text => self.complain(&self.failure(failure)),
+            Form::Text => complain(&self.failure(failure)),
         }
     }
 
     fn failure(self, failure: &Failure) -> String {
-        let Failure { kind: _, message, caused_by, hint, violations, residue } = failure;
-        let mut text = format!("{} {}\n", self.paint("error:", RED), escaped(message));
+        let Told { kind: _, message, caused_by, hint, violations, residue } = &**failure;
+        let mut lines = vec![format!("{} {}\n", self.paint("error:", RED), escaped(message))];
         let mut line = |head: &str, colour, body: &str| {
-            let head = self.paint(head, colour);
-            text.push_str(&format!("{head} {}\n", escaped(body)));
+            lines.push(format!("{} {}\n", self.paint(head, colour), escaped(body)));
         };
         for violation in violations {
             match violation {
@@ -130,7 +129,7 @@ impl Screen {
         if !residue.is_empty() {
             line("hint:", CYAN, "`sandbox cleanup` removes what was left behind");
         }
-        text
+        lines.concat()
     }
 
     fn paint(self, word: &str, colour: &str) -> String {
@@ -139,11 +138,11 @@ impl Screen {
             Colour::Never => word.to_owned(),
         }
     }
+}
 
-    fn complain(self, text: &str) {
-        // Where standard error is gone, there is nobody left to tell.
-        let _ = io::stderr().lock().write_all(text.as_bytes());
-    }
+fn complain(text: &str) {
+    // Where standard error is gone, there is nobody left to tell.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Sets rows below their headings, each column as wide as its longest cell.
@@ -166,7 +165,8 @@ pub(crate) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -
 
 /// Text from elsewhere with control characters spelled out, so that it can move no cursor.
 pub(crate) fn escaped(text: &str) -> String {
-    let harmless = |c: char| !c.is_control() && !('\u{202a}'..='\u{202e}').contains(&c) && !('\u{2066}'..='\u{2069}').contains(&c);
+    let harmless =
+        |c: char| !c.is_control() && !('\u{202a}'..='\u{202e}').contains(&c) && !('\u{2066}'..='\u{2069}').contains(&c);
     text.chars().flat_map(|c| if harmless(c) { vec![c] } else { c.escape_default().collect() }).collect()
 }
 
@@ -199,8 +199,16 @@ mod tests {
     fn a_refusal_names_each_violation_and_how_to_waive_it() {
         let mut failure = Failure::new(ErrorKind::Policy, "policy standard refuses this sandbox");
         failure.violations = vec![
-            Violation::Denied { field: "limits.memory".into(), requested: "8GiB".into(), allowed: "at most 4GiB".into() },
-            Violation::Unenforceable { control: Control::Disk, why: "no quota".into(), hint: "use xfs; or waive disk".into() },
+            Violation::Denied {
+                field: "limits.memory".into(),
+                requested: "8GiB".into(),
+                allowed: "at most 4GiB".into(),
+            },
+            Violation::Unenforceable {
+                control: Control::Disk,
+                why: "no quota".into(),
+                hint: "use xfs; or waive disk".into(),
+            },
         ];
         insta::assert_snapshot!(PLAIN.failure(&failure), @r"
         error: policy standard refuses this sandbox

@@ -76,7 +76,10 @@ impl Side {
             _ if Path::new(path).is_absolute() => path.into(),
             Some(start) => start.join(path),
             None => {
-                let message = format!("the path {} inside is relative, and the sandbox has no workspace", Path::new(path).display());
+                let message = format!(
+                    "the path {} inside is relative, and the sandbox has no workspace",
+                    Path::new(path).display()
+                );
                 return Err(Failure::new(ErrorKind::InvalidInput, message).with_hint("write an absolute path"));
             }
         };
@@ -94,7 +97,8 @@ impl Side {
         if entry.kind == EntryKind::Symlink {
             match guest.stat(path.join(".")).await {
                 Ok(directory) => return Ok(Some(directory)),
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput | ErrorKind::Io) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput | ErrorKind::Io) => {
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -139,7 +143,9 @@ impl Side {
         }
         // It appears whole or not at all; the process's umask holds as for any new file.
         let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let permissions = std::fs::Permissions::from_mode(entry.mode & 0o777);
+        // A link says nothing of the file that it leads to.
+        let mode = if entry.kind == EntryKind::Symlink { 0o644 } else { entry.mode & 0o777 };
+        let permissions = std::fs::Permissions::from_mode(mode);
         let new = tempfile::Builder::new().permissions(permissions).tempfile_in(directory).map_err(failed)?;
         let copied = self.read_to(File::from_std(new.as_file().try_clone().map_err(failed)?)).await?;
         new.persist(&target).map_err(|error| failed(error.error))?;

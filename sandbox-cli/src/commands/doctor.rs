@@ -22,7 +22,7 @@ pub(super) async fn run(config: &Config) -> Result<u8> {
         found_by: address.found_by,
         cgroup_version: cgroup_version(),
         run_root: config.run_root.path().display().to_string(),
-        run_root_problem: run_root.err().map(|error| Failure::from(error).message),
+        run_root_problem: run_root.err().map(|error| error.to_string()),
         missing: missing(&capabilities)?,
         controls: controls(&capabilities),
     };
@@ -91,8 +91,8 @@ impl Diagnosis {
             .iter()
             .map(|row| [row.control.to_string(), row.state.to_owned(), row.detail.clone()])
             .collect();
-        let mut text = format!(
-            "engine:    {} {}, API {}, at {}\nfound by:  {}\ncgroups:   version {}\nrun root:  {} ({problem})\n\n{}",
+        let mut lines = vec![format!(
+            "engine:    {} {}, API {}, at {}\nfound by:  {}\ncgroups:   version {}\nrun root:  {} ({problem})\n\n{}\n",
             escaped(name),
             escaped(version),
             escaped(api),
@@ -101,11 +101,10 @@ impl Diagnosis {
             self.cgroup_version,
             escaped(&self.run_root),
             table(["control", "state", "by or why"], &rows),
-        );
-        text.push('\n');
+        )];
         for row in &self.controls {
             if let Some(hint) = &row.hint {
-                text.push_str(&format!("hint: {}: {}\n", row.control, escaped(hint)));
+                lines.push(format!("hint: {}: {}\n", row.control, escaped(hint)));
             }
         }
         let waivers: Vec<String> = self
@@ -117,12 +116,12 @@ impl Diagnosis {
             })
             .collect();
         if self.is_ready() {
-            text.push_str("ready: the policy `standard` can be enforced here\n");
+            lines.push("ready: the policy `standard` can be enforced here".to_owned());
         } else if waivers.is_empty() {
-            text.push_str("not ready: see the run root\n");
+            lines.push("not ready: see the run root".to_owned());
         } else {
-            text.push_str(&format!("not ready: the policy `standard` would need {}\n", waivers.join(" ")));
+            lines.push(format!("not ready: the policy `standard` would need {}", waivers.join(" ")));
         }
-        text
+        lines.concat()
     }
 }

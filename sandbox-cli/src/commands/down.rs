@@ -1,6 +1,7 @@
 //! `down`: takes sandboxes down, and returns when they are gone.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use sandbox_core::{ErrorKind, Liveness, Owner, Runtime, SandboxId};
 use serde::Serialize;
@@ -25,7 +26,7 @@ pub(super) async fn run(config: &Config, arguments: DownArgs) -> Result<u8> {
             Err(failure) => failures.push(failure),
         }
     }
-    config.screen.answer(&down, || down.down.iter().map(|id| format!("{id}\n")).collect())?;
+    config.screen.answer(&down, || down.down.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     let Some(last) = failures.pop() else { return Ok(0) };
     for failure in &failures {
         config.screen.fail(failure);
@@ -40,25 +41,27 @@ async fn take_down(config: &Config, id: SandboxId) -> Result<()> {
         Ok(()) => Ok(()),
         // It ended by itself meanwhile.
         Err(_) if !directory.exists() => Ok(()),
-        Err(failure) if failure.is(ErrorKind::SandboxGone) => remove_orphan(config, id).await,
+        // It does not answer, or broke off in the middle: was it killed?
+        Err(failure) if failure.is(ErrorKind::SandboxGone) || failure.is(ErrorKind::Io) => {
+            remove_orphan(config, id, failure).await
+        }
         Err(failure) => Err(failure),
     }
 }
 
-async fn remove_orphan(config: &Config, id: SandboxId) -> Result<()> {
+/// Removes a sandbox whose holder is provably gone; `unheard` says what asking it came to.
+async fn remove_orphan(config: &Config, id: SandboxId, unheard: Failure) -> Result<()> {
     let directory = config.run_root.of(id);
     let owner = std::fs::read_to_string(directory.join("owner")).ok().and_then(|text| text.parse::<Owner>().ok());
-    let refuse = |why: String| {
-        let failure = Failure::new(ErrorKind::Denied, format!("sandbox {} is kept: {why}", id.short()));
-        Err(failure.with_hint("only what is provably held by nobody is removed from outside"))
-    };
-    match owner.as_ref().map(Owner::liveness) {
+    match liveness(owner.as_ref()).await {
         Some(Liveness::Gone) => {}
         Some(Liveness::Alive) => {
             let pid = owner.map_or(0, |owner| owner.pid);
-            return refuse(format!("process {pid} holds it, and answers nobody; if it is still starting, try again"));
+            return Err(unheard.with_hint(format!("process {pid} holds it; if it is still starting, try again")));
         }
-        Some(Liveness::Unknown) | None => return refuse("who holds it cannot be told from here".to_owned()),
+        Some(Liveness::Unknown) | None => {
+            return Err(unheard.with_hint("who holds it cannot be told from here, so it is kept"));
+        }
     }
     let runtime = config.connect().await?;
     for container in runtime.list().await?.into_iter().filter(|container| container.sandbox == id) {
@@ -71,6 +74,23 @@ async fn remove_orphan(config: &Config, id: SandboxId) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+/// What is known of an owner; one that has just been killed may take a moment to be gone.
+async fn liveness(owner: Option<&Owner>) -> Option<Liveness> {
+    let deadline = Instant::now() + DYING;
+    loop {
+        let liveness = owner?.liveness();
+        if liveness != Liveness::Alive || Instant::now() >= deadline {
+            return Some(liveness);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// How long a process may take to die, once its sockets are closed.
+const DYING: Duration = Duration::from_secs(2);
+
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Serialize)]
 struct Down {

@@ -23,7 +23,7 @@ pub(super) async fn run(config: &Config, verb: PolicyVerb) -> Result<u8> {
                 parts.iter().map(|part| [part.field.to_owned(), part.value.clone(), part.meaning.to_owned()]).collect();
             config.screen.answer(&parts, || table(["key", "value", "meaning"], &rows))?;
         }
-        PolicyVerb::Check(arguments) => check(config, arguments).await?,
+        PolicyVerb::Check(arguments) => check(config, *arguments).await?,
     }
     Ok(0)
 }
@@ -31,7 +31,7 @@ pub(super) async fn run(config: &Config, verb: PolicyVerb) -> Result<u8> {
 /// A policy that is named stands alone; without a name it is the one that `run` would use.
 fn chosen(config: &Config, arguments: &PolicyArgs) -> Result<Chosen> {
     match &arguments.policy {
-        Some(name) => config.policy_alone(name),
+        Some(name) => Chosen::alone(name),
         None => config.policy(None, &[]),
     }
 }
@@ -55,7 +55,7 @@ async fn check(config: &Config, PolicyCheckArgs { subject, sandbox }: PolicyChec
             let spec = policy.check(&request, &capabilities).map_err(sandbox_core::Error::from)?;
             answer.granted(runtime.info().endpoint.clone(), &spec);
         }
-        Err(failure) => answer.unchecked_because = Some(failure.message),
+        Err(failure) => answer.unchecked_because = Some(failure.message.clone()),
     }
     config.screen.answer(&answer, || answer.text())?;
     Ok(())
@@ -67,9 +67,10 @@ fn request(arguments: &SandboxArgs) -> Result<SandboxRequest> {
     let image = arguments.image.clone().unwrap_or_else(|| format!("sha256:{}", "0".repeat(64)));
     let mut request = SandboxRequest::new(image.parse().map_err(invalid)?);
     if let Some(workspace) = &arguments.workspace {
-        let path = workspace.path.canonicalize().map_err(|error| {
-            Failure::io(format!("workspace {} cannot be used", workspace.path.display()), error)
-        })?;
+        let path = workspace
+            .path
+            .canonicalize()
+            .map_err(|error| Failure::io(format!("workspace {} cannot be used", workspace.path.display()), error))?;
         request.workspace = Some(Workspace {
             host: HostPath::try_from(path).map_err(invalid)?,
             guest: DEFAULT_WORKSPACE_PATH.parse().map_err(invalid)?,
@@ -113,17 +114,17 @@ impl Checked {
             let words: Vec<&str> = controls.iter().map(|control| control.as_str()).collect();
             if words.is_empty() { "nothing".to_owned() } else { words.join(" ") }
         };
-        let mut text = format!("policy {}, from {}: well-formed\n", self.policy, self.origin);
+        let mut lines = vec![format!("policy {}, from {}: well-formed", self.policy, self.origin)];
         if let Some(ceiling) = &self.ceiling {
-            text.push_str(&format!("tightened by {ceiling}\n"));
+            lines.push(format!("tightened by {ceiling}"));
         }
         if let Some(engine) = &self.engine {
             let (required, waived) = (words(&self.required), words(&self.waived));
-            text.push_str(&format!("granted by the engine at {engine}\nenforced: {required}\nwaived: {waived}\n"));
+            lines.push(format!("granted by the engine at {engine}\nenforced: {required}\nwaived: {waived}"));
         }
         if let Some(why) = &self.unchecked_because {
-            text.push_str(&format!("not checked against an engine: {}\n", crate::render::escaped(why)));
+            lines.push(format!("not checked against an engine: {}", crate::render::escaped(why)));
         }
-        text
+        lines.join("\n")
     }
 }

@@ -38,7 +38,9 @@ pub(super) async fn run(config: &Config, arguments: RunArgs) -> Result<u8> {
     }
     let ran = match ran {
         Ok(Some(ran)) => ran,
-        Ok(None) => return Err(Failure::new(ErrorKind::SandboxGone, "the sandbox was taken down while the program ran")),
+        Ok(None) => {
+            return Err(Failure::new(ErrorKind::SandboxGone, "the sandbox was taken down while the program ran"));
+        }
         Err(failure) if failure.is(ErrorKind::SandboxGone) => match ended_by_itself {
             Ok(Cause::LifetimeOver) => {
                 config.screen.warn("the sandbox's lifetime was over while the program ran");

@@ -19,11 +19,13 @@ pub(super) fn run(config: &Config, global: Global, sandbox: SandboxArgs) -> Resu
             Ok(Some(News::Step(step))) => progress.show(&step),
             Ok(Some(News::Warning(warning))) => warnings.push(warning),
             Ok(Some(News::Ready(id))) => break Ok(id),
-            Ok(Some(News::Failed(failure))) => break Err(failure),
+            Ok(Some(News::Failed(failure))) | Err(failure) => break Err(failure),
             Ok(None) => {
-                break Err(Failure::new(ErrorKind::SandboxGone, "the process that holds the sandbox ended without a word"));
+                break Err(Failure::new(
+                    ErrorKind::SandboxGone,
+                    "the process that holds the sandbox ended without a word",
+                ));
             }
-            Err(failure) => break Err(failure),
         }
     };
     progress.clear();

@@ -100,8 +100,9 @@ fn address_from(text: &str, found_by: String) -> Result<EngineAddress> {
     match text.parse() {
         Ok(endpoint) => Ok(EngineAddress { endpoint, found_by }),
         Err(error) => {
-            let failure = Failure::from(error);
-            Err(Failure { message: format!("{} (from {found_by})", failure.message), ..failure })
+            let mut failure = Failure::from(error);
+            failure.message = format!("{} (from {found_by})", failure.message);
+            Err(failure)
         }
     }
 }

@@ -40,11 +40,13 @@ impl Config {
     pub(crate) fn policy(&self, choice: Option<&str>, waive: &[Control]) -> Result<Chosen> {
         self.environment.policy(choice, waive)
     }
+}
 
+impl Chosen {
     /// Reads a policy as it stands, with no other.
-    pub(crate) fn policy_alone(&self, choice: &str) -> Result<Chosen> {
+    pub(crate) fn alone(choice: &str) -> Result<Self> {
         let (policy, origin) = named(choice)?;
-        Ok(Chosen { policy, origin, ceiling: None })
+        Ok(Self { policy, origin, ceiling: None })
     }
 }
 
@@ -56,8 +58,11 @@ impl Environment {
         };
         let policy = waive.iter().fold(policy, |policy, control| policy.with_waived(*control));
         let Some(ceiling) = from_file(&self.ceiling)? else { return Ok(Chosen { policy, origin, ceiling: None }) };
-        let forbidden: Vec<&str> =
-            waive.iter().filter(|control| !ceiling.waived().contains(control)).map(|control| control.as_str()).collect();
+        let forbidden: Vec<&str> = waive
+            .iter()
+            .filter(|control| !ceiling.waived().contains(control))
+            .map(|control| control.as_str())
+            .collect();
         if !forbidden.is_empty() {
             let message = format!("--waive {} is not allowed on this machine", forbidden.join(" --waive "));
             return Err(Failure::new(ErrorKind::Policy, message)
@@ -144,6 +149,6 @@ mod tests {
         let chosen = environment.policy(None, &[]).unwrap();
         assert_eq!((chosen.policy.name().as_str(), chosen.origin), ("mine", Origin::File(own)));
         assert_eq!(environment.policy(Some("maximum"), &[]).unwrap().policy.name(), "maximum");
-        assert!(environment.policy(Some("maximal"), &[]).unwrap_err().hint.unwrap().contains("maximum"));
+        assert!(environment.policy(Some("maximal"), &[]).unwrap_err().hint.as_ref().unwrap().contains("maximum"));
     }
 }
