@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use sandbox_core::{Command, ErrorKind, Guest, RunRoot, SandboxId};
+use sandbox_core::{Command, ErrorKind, Guest, Owner, RunRoot, SandboxId};
 use tokio::net::UnixStream;
 
 use crate::failure::{Failure, Result};
@@ -43,6 +43,11 @@ pub(crate) fn matching(sandboxes: &[SandboxId], prefix: &str) -> Result<SandboxI
             .with_hint(format!("give more digits: {}", ids.join(", "))))
         }
     }
+}
+
+/// Who holds a sandbox, as its run directory says.
+pub(crate) fn owner(root: &RunRoot, id: SandboxId) -> Option<Owner> {
+    std::fs::read_to_string(root.of(id).join("owner")).ok()?.parse().ok()
 }
 
 /// A sandbox's guest, reached through its holder.

@@ -71,6 +71,12 @@ pub(crate) enum News {
     Warning(String),
 }
 
+/// What `up` says at last: its user has the id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Taken {
+    Taken,
+}
+
 impl Answer {
     pub(crate) fn failed(failure: &Failure) -> Self {
         Self::Failed(serde_json::to_string(failure).unwrap_or_default())

@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::failure::{Failure, Result};
 use crate::hold::Holder;
 use crate::progress::{Sink, Step};
-use crate::protocol::{News, ended, receive, send};
+use crate::protocol::{News, Taken, ended, receive, send};
 use crate::signals::Signals;
 
 /// What a supervisor is started with.
@@ -65,6 +65,12 @@ pub(crate) fn news(stream: &StdUnixStream) -> Result<Option<News>> {
     }
 }
 
+/// Tells the supervisor that its sandbox's id has reached whoever asked for it.
+pub(crate) fn take(stream: &StdUnixStream) -> Result<()> {
+    sandbox_guest::frame::send(stream, &Taken::Taken, &[], crate::protocol::MAX_FRAME)
+        .map_err(|error| Failure::io("the process that holds the sandbox has gone", error))
+}
+
 /// Holds a sandbox until its end. What goes wrong before it is ready is told to `up`; afterwards there is nobody to
 /// tell but the audit.
 pub(crate) async fn supervise() -> Result<()> {
@@ -98,10 +104,21 @@ async fn hold(stream: &UnixStream, signals: &mut Signals) -> Result<()> {
     let Plan { global, sandbox } = serde_json::from_str(&plan).map_err(|error| failed(error.into()))?;
     let config = Config::new(&global);
     let sandbox = start(&config, &sandbox, stream, signals).await?;
-    let mut holder = Holder::open(&sandbox, &config.run_root)?;
+    let served = serve(&config, &sandbox, stream, signals).await;
+    let ended = sandbox.destroy().await.map(|_| ()).map_err(Failure::from);
+    served?.finish(&ended).await;
+    Ok(())
+}
+
+/// Serves other commands until the sandbox is to end.
+async fn serve(config: &Config, sandbox: &Sandbox, stream: &UnixStream, signals: &mut Signals) -> Result<Holder> {
+    let failed = |error| Failure::io("cannot hear from `up`", error);
+    let mut holder = Holder::open(sandbox, &config.run_root)?;
     // No directory of the user's is kept busy.
     std::env::set_current_dir("/").map_err(|error| Failure::io("cannot leave the working directory", error))?;
     tell(stream, &News::Ready(sandbox.id().to_string())).await.map_err(failed)?;
+    // An id that nobody has seen is a sandbox that nobody will take down.
+    receive::<Taken>(stream).await.map_err(failed)?.ok_or_else(abandoned)?;
 
     tokio::select! {
         () = holder.serve() => {}
@@ -109,9 +126,7 @@ async fn hold(stream: &UnixStream, signals: &mut Signals) -> Result<()> {
         // Why it ended, and what is left, is in the audit; the reaper finds the rest.
         _ = sandbox.ended() => {}
     }
-    let ended = sandbox.destroy().await.map(|_| ()).map_err(Failure::from);
-    holder.finish(&ended).await;
-    Ok(())
+    Ok(holder)
 }
 
 /// Starts the sandbox, and gives it up if `up` goes away or a signal comes.

@@ -52,7 +52,7 @@ async fn take_down(config: &Config, id: SandboxId) -> Result<()> {
 /// Removes a sandbox whose holder is provably gone; `unheard` says what asking it came to.
 async fn remove_orphan(config: &Config, id: SandboxId, unheard: Failure) -> Result<()> {
     let directory = config.run_root.of(id);
-    let owner = std::fs::read_to_string(directory.join("owner")).ok().and_then(|text| text.parse::<Owner>().ok());
+    let owner = client::owner(&config.run_root, id);
     match liveness(owner.as_ref()).await {
         Some(Liveness::Gone) => {}
         Some(Liveness::Alive) => {

@@ -21,7 +21,7 @@ pub(super) async fn run(config: &Config) -> Result<u8> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let mut rows: Vec<Row> = containers.iter().map(|container| Row::of(container, now, &reports)).collect();
     let orphans = here.iter().filter(|id| containers.iter().all(|container| container.sandbox != **id));
-    rows.extend(orphans.map(|id| Row::without_container(*id)));
+    rows.extend(orphans.map(|id| Row::without_container(config, *id)));
     rows.sort_by_key(|row| (row.age_seconds, row.id));
     config.screen.answer(&rows, || text(&rows))?;
     Ok(0)
@@ -63,8 +63,8 @@ impl Row {
     }
 
     /// A run directory whose container is gone, or not there yet.
-    fn without_container(id: SandboxId) -> Self {
-        let owner = Liveness::Unknown;
+    fn without_container(config: &Config, id: SandboxId) -> Self {
+        let owner = client::owner(&config.run_root, id).map_or(Liveness::Unknown, |owner| owner.liveness());
         Self { id, image: None, status: ContainerStatus::Gone, age_seconds: None, owner, workspace: None }
     }
 }

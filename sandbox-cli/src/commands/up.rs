@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::failure::{Failure, Result};
 use crate::progress::Progress;
 use crate::protocol::News;
-use crate::supervise::{Plan, news, spawn};
+use crate::supervise::{Plan, news, spawn, take};
 
 pub(super) fn run(config: &Config, global: Global, sandbox: SandboxArgs) -> Result<u8> {
     let progress = Progress::new(config.screen);
@@ -34,6 +34,7 @@ pub(super) fn run(config: &Config, global: Global, sandbox: SandboxArgs) -> Resu
         config.screen.warn(&warning);
     }
     config.screen.answer(&Up { id: &id }, || id.clone())?;
+    take(&stream)?;
     Ok(0)
 }
 

@@ -195,6 +195,26 @@ fn a_run_can_be_looked_at_and_taken_down_from_outside() {
 }
 
 #[test]
+fn a_start_that_nobody_waits_for_is_undone() {
+    let place = Place::new();
+    let mut child = place.command(&["up"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    eventually("something is made", || !place.run_directories().is_empty());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    eventually("everything is gone", || place.run_directories().is_empty() && place.containers().is_empty());
+}
+
+#[test]
+fn an_id_that_nobody_reads_is_no_sandbox() {
+    let place = Place::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = place.command(&["up"]).stdout(writer).status().unwrap();
+    assert_eq!(status.code(), Some(141));
+    eventually("everything is gone", || place.run_directories().is_empty() && place.containers().is_empty());
+}
+
+#[test]
 fn a_refused_sandbox_is_told_by_up_itself() {
     let place = Place::new();
     let ran = place.sandbox(&["up", "--policy", "standard", "--memory", "1TiB"]);
