@@ -7,7 +7,7 @@ _list:
 first-light:
     scripts/first-light
 
-# All tests against a real engine; arguments go to nextest.
+# All tests against real engines; arguments go to nextest.
 test *arguments:
     scripts/test {{ arguments }}
 
@@ -35,9 +35,9 @@ deny:
 bench *arguments:
     scripts/engine start && scripts/image && eval "$(scripts/engine env)" && cargo bench --workspace {{ arguments }}
 
-# start, stop, status or env of the development engine.
-engine verb="start":
-    scripts/engine {{ verb }}
+# start, stop, status, env or list of the development engines.
+engine verb="start" *names:
+    scripts/engine {{ verb }} {{ names }}
 
 # start, stop, status or env of the test registry.
 registry verb="start":

@@ -115,30 +115,31 @@ await() {
     done
 }
 
-# use NAME: takes the environment of scripts/NAME, which must run.
+# use NAME [WHICH]: takes the environment of scripts/NAME, which must run.
 use() {
     local lines
-    lines=$("$scripts/$1" env)
+    lines=$("$scripts/$1" env "${@:2}")
     eval "$lines"
 }
 
-# borrow NAME: makes sure that scripts/NAME runs, and takes its environment. What a borrower
-# started is stopped by the last borrower to give it back; what was started by hand stays.
+# borrow NAME [WHICH]: makes sure that scripts/NAME runs, and takes its environment; WHICH is one of several that it knows.
+# What a borrower started is stopped by the last borrower to give it back; what was started by hand stays.
 declare -A borrowed=()
 borrow() {
-    local name=$1 fd
-    exec {fd}>"$state/$name.borrowers"
+    local name=$1 which=${2:-} fd
+    exec {fd}>"$state/${which:-$name}.borrowers"
     flock --shared "$fd"
-    borrowed[$name]=$fd
-    "$scripts/$name" start --borrowed
-    use "$name"
+    borrowed[${which:-$name}]="$fd $name $which"
+    "$scripts/$name" start --borrowed ${which:+"$which"}
+    use "$name" ${which:+"$which"}
 }
 give_back() {
-    local name
+    local each fd name which
     trap '' HUP INT TERM # a second signal must not stop the clean-up half way
-    for name in "${!borrowed[@]}"; do
-        flock --unlock "${borrowed[$name]}"
-        "$scripts/$name" stop --if-borrowed || true
+    for each in "${!borrowed[@]}"; do
+        read -r fd name which <<<"${borrowed[$each]}"
+        flock --unlock "$fd"
+        "$scripts/$name" stop --if-borrowed ${which:+"$which"} || true
     done
     borrowed=()
 }

@@ -1,0 +1,217 @@
+# How scripts/engine starts each engine and what it removes after it. Sourced, never run.
+# shellcheck shell=bash
+# `state` and the functions that are not here come from state.bash.
+# shellcheck disable=SC2154
+
+# The ordinary user of the rootless engines, whose subordinate ids the remapped one takes, too.
+user=sandbox-test
+
+# What the state of an engine is filed under.
+key() {
+    case $1 in
+        docker) printf 'engine\n' ;;
+        *) printf '%s\n' "$1" ;;
+    esac
+}
+
+# The directory of an engine.
+home() { printf '%s\n' "$state/$1"; }
+
+# The address of an engine of ours.
+own() {
+    case $1 in
+        docker) printf 'unix://%s\n' "$state/docker.sock" ;;
+        *) printf 'unix://%s/engine.sock\n' "$(home "$1")" ;;
+    esac
+}
+
+# The variable in which tests find an engine's address.
+variable() {
+    local upper=${1^^}
+    case $1 in
+        docker) printf 'DOCKER_HOST\n' ;;
+        *) printf 'SANDBOX_TEST_%s\n' "${upper//-/_}" ;;
+    esac
+}
+
+answers() {
+    env -u DOCKER_CONTEXT DOCKER_HOST="$1" timeout 5 docker version --format '{{.Server.Version}}' >/dev/null 2>&1
+}
+
+# launch NAME: starts it, and does not wait for it.
+launch() {
+    local root address
+    root=$(home "$1")
+    address=$(own "$1")
+    need "${1%%-*}"
+    case $1 in
+        docker)
+            [[ -e /sys/class/net/docker0 ]] || touch "$state/engine.bridge"
+            mkdir -p "$root"
+            docker_options docker
+            spawn engine dockerd "${options[@]}"
+            ;;
+        docker-remap)
+            make_user
+            mkdir -p "$root"
+            docker_options docker-remap
+            # In a network namespace of its own: a daemon without a bridge removes that of any other.
+            spawn docker-remap unshare --net dockerd --bridge none --userns-remap "$user" "${options[@]}"
+            ;;
+        docker-rootless)
+            need rootlesskit newuidmap
+            make_user
+            user_home "$root"
+            docker_options docker-rootless
+            # What `dockerd-rootless.sh` does, but for the network
+            # (https://docs.docker.com/engine/security/rootless/): what root keeps in /run would be taken for its own.
+            # shellcheck disable=SC2016 # its own arguments
+            spawn docker-rootless unshare --net "${as_user[@]}" rootlesskit --net=host --state-dir="$root/kit" \
+                --copy-up=/etc --copy-up=/run \
+                sh -c 'rm -f /run/docker /run/containerd /run/xtables.lock; exec dockerd "$@"' dockerd-rootless \
+                --bridge none "${options[@]}"
+            ;;
+        podman)
+            mkdir -p "$root"
+            podman_settings
+            spawn podman env CONTAINERS_CONF="$state/containers.conf" podman --root "$root/data" --runroot "$root/run" \
+                --tmpdir "$root/tmp" --storage-driver overlay system service --time 0 "$address"
+            ;;
+        podman-rootless)
+            need newuidmap
+            make_user
+            user_home "$root"
+            podman_settings
+            spawn podman-rootless "${as_user[@]}" CONTAINERS_CONF="$state/containers.conf" podman --root "$root/data" \
+                --runroot "$root/run" --tmpdir "$root/tmp" --storage-driver overlay \
+                system service --time 0 "$address"
+            ;;
+    esac
+}
+
+need() {
+    local program
+    [[ $1 != docker ]] || set -- dockerd "${@:2}"
+    for program in "$@"; do
+        command -v "$program" >/dev/null || die "$program is not on the PATH: run scripts/install"
+    done
+}
+
+# Sets `options` to those that all Dockers share.
+docker_options() {
+    options=(
+        --host "$(own "$1")" --pidfile "$root/pid" --data-root "$root/data" --exec-root "$root/exec"
+        --iptables=false --ip6tables=false --ip-masq=false --ip-forward=false
+        --shutdown-timeout 5 --log-level warn
+    )
+}
+
+# Podman raises limits to what it thinks is usual, which fails without CAP_SYS_RESOURCE, and crun refuses control
+# groups of both versions at once (cgroups(7) calls them hybrid): both are set for our engines alone
+# (https://github.com/containers/common/blob/main/docs/containers.conf.5.md).
+podman_settings() {
+    local files processes
+    files=$(ulimit -Hn) processes=$(ulimit -Hu)
+    cat >"$state/containers.conf" <<TOML
+[containers]
+default_ulimits = ["nofile=$files:$files", "nproc=$processes:$processes"]
+[network]
+network_backend = "cni"
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+lock_type = "file"
+runtime = "runc"
+TOML
+    chmod 644 "$state/containers.conf"
+}
+
+# Makes the ordinary user with its subordinate ids, which useradd chooses to be nobody else's.
+make_user() (
+    lock user
+    if ! id "$user" >/dev/null 2>&1; then
+        touch /etc/subuid /etc/subgid # useradd hands out ids only where these exist
+        useradd --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin --user-group \
+            --key UID_MIN=20000 --key GID_MIN=20000 "$user"
+        touch "$state/user.made"
+    fi
+    for file in /etc/subuid /etc/subgid; do
+        grep --quiet "^$user:" "$file" || die "user $user has no ids in $file: add 65536 with usermod"
+    done
+)
+
+# Removes the user, if it is ours and nothing of it runs.
+remove_user() (
+    [[ -e $state/user.made ]] || exit 0
+    lock user
+    for name in docker-remap docker-rootless podman-rootless; do
+        ! running "$name" >/dev/null || exit 0
+    done
+    deadline=$((SECONDS + 10))
+    until userdel "$user" 2>"$state/user.log"; do # what was killed may not be gone yet
+        ((SECONDS < deadline)) || die "user $user cannot be removed: $(cat "$state/user.log")"
+        sleep 0.1
+    done
+    rm -f "$state/user.made" "$state/user.log"
+    # The next user may have other numbers, so these files would be a stranger's.
+    rm -rf "$(home docker-remap)" "$(home docker-rootless)" "$(home podman-rootless)"
+)
+
+# user_home DIRECTORY: makes it the user's, and sets `as_user` to what runs a program as that user.
+user_home() {
+    install --directory --owner "$user" --group "$user" --mode 700 "$1" "$1/home" "$1/run"
+    as_user=(
+        setpriv --reuid "$user" --regid "$user" --clear-groups
+        env -i HOME="$1/home" XDG_RUNTIME_DIR="$1/run" PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    )
+    setpriv --reuid "$user" --regid "$user" --clear-groups test -x "$1" ||
+        die "user $user cannot reach $1: set SANDBOX_DEV_STATE to a directory that everybody may pass through"
+}
+
+# clean_up NAME: removes what an engine leaves, above all one that was killed.
+clean_up() {
+    local root process mount id pause
+    root=$(home "$1")
+    # Podman's keeper of the user namespace has nothing of us in its arguments.
+    if pause=$(cat "$root/tmp/pause.pid" 2>/dev/null); then
+        [[ $(readlink "/proc/$pause/exe") != */catatonit ]] || kill -KILL "$pause" 2>/dev/null || true
+    fi
+    for process in /proc/[0-9]*; do
+        ! is_left "$process" || kill -KILL "${process##*/}" 2>/dev/null || true
+    done
+    # The fifth field of mountinfo is the mount point, with blanks written in octal (proc(5)); deepest first.
+    while IFS= read -r mount; do
+        umount "$mount" 2>/dev/null || umount --lazy "$mount" || true
+    done < <(awk '{print $5}' /proc/self/mountinfo | while IFS= read -r mount; do printf '%b\n' "$mount"; done |
+        grep --fixed-strings "$root/" | sort --reverse)
+    if [[ $1 == docker ]]; then
+        if [[ -e $state/engine.bridge && -e /sys/class/net/docker0 ]]; then
+            ip link delete docker0 || true
+        fi
+        rm -f "$state/docker.sock" "$state/engine.bridge"
+    fi
+    for id in "$root"/data/containers/* "$root"/data/[0-9]*.[0-9]*/containers/* "$root"/data/overlay-containers/*; do
+        id=${id##*/}
+        rmdir /sys/fs/cgroup{,/*}/docker/"$id" /sys/fs/cgroup{,/*}/libpod_parent/libpod-{,conmon-}"$id" 2>/dev/null || true
+    done
+    rmdir /sys/fs/cgroup{,/*}/{docker,libpod_parent/conmon,libpod_parent} 2>/dev/null || true
+    rm -rf "$root/exec" "$root/kit" "$root/run" "$root/tmp" "$root/pid" "$root/engine.sock"
+    [[ $1 != *-* ]] || remove_user
+}
+
+# Tells whether a process is what an engine has left: one of its helpers, known by our paths in its arguments, or one of
+# its containers, known by its control group or by the file system at its root.
+is_left() {
+    local arguments cgroups
+    case $(readlink "$1/exe" 2>/dev/null || true) in
+        */conmon | */containerd | */containerd-shim* | */dockerd | */podman | */rootlesskit)
+            arguments=$(tr '\0' ' ' 2>/dev/null <"$1/cmdline") || return 1
+            [[ $arguments == *"$root/"* ]] && return
+            ;;
+    esac
+    mapfile -t cgroups 2>/dev/null <"$1/cgroup" || return 1
+    if [[ ${cgroups[*]} =~ [0-9a-f]{64} && -d $root/data/containers/${BASH_REMATCH[0]} ]]; then
+        return 0
+    fi
+    awk -v root="$root/" '$5 == "/" && index($0, root) { found = 1 } END { exit !found }' "$1/mountinfo" 2>/dev/null
+}
