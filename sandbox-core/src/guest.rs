@@ -200,6 +200,7 @@ pub(crate) fn failed(what: &str, failure: &Failure) -> Error {
         FailureKind::Invalid | FailureKind::WrongKind => ErrorKind::InvalidInput,
         FailureKind::Io => ErrorKind::Io,
         FailureKind::NotFound => ErrorKind::NotFound,
+        FailureKind::ProgramNotFound => ErrorKind::CommandNotFound,
         FailureKind::NotRunnable => ErrorKind::CommandNotRunnable,
     };
     let message: String = failure.message.chars().filter(|c| !c.is_control()).take(1024).collect();

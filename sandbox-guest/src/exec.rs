@@ -124,7 +124,7 @@ impl Program {
                 (kind_of(stop.errno), format!("directory \"{directory}\": {error}"))
             }
             Stage::Interpreter => (
-                FailureKind::NotFound,
+                FailureKind::ProgramNotFound,
                 format!("program \"{name}\" exists, and the interpreter that it names does not"),
             ),
             Stage::Limits => {
@@ -142,7 +142,7 @@ impl Program {
 
 fn program_kind(errno: i32) -> FailureKind {
     match errno {
-        libc::ENOENT => FailureKind::NotFound,
+        libc::ENOENT => FailureKind::ProgramNotFound,
         libc::E2BIG | libc::ENAMETOOLONG => FailureKind::Invalid,
         libc::EAGAIN | libc::EMFILE | libc::ENFILE | libc::ENOMEM => FailureKind::Exhausted,
         _ => FailureKind::NotRunnable,

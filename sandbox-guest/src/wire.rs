@@ -293,10 +293,12 @@ pub enum FailureKind {
     Invalid,
     /// Something else went wrong.
     Io,
-    /// The directory, file or program does not exist.
+    /// The directory or file does not exist.
     NotFound,
     /// The file exists and is not a program that can run.
     NotRunnable,
+    /// The program, or the interpreter that it names, does not exist.
+    ProgramNotFound,
     /// A limit was hit: processes, memory, descriptors or disk.
     Exhausted,
     /// The entry is of another kind than the request needs.

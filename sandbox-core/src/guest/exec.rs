@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
 use rustix::fs::Mode;
-use sandbox_guest::wire::{Command as Order, Exec, Exit, FailureKind, Reply, Request, WindowSize};
+use sandbox_guest::wire::{Command as Order, Exec, Exit, Reply, Request, WindowSize};
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 
@@ -139,7 +139,7 @@ impl Command {
         let (stdout, stderr) = (receiver(stdout_ours)?, receiver(stderr_ours)?);
         let give = vec![stdin_theirs, stdout_theirs, stderr_theirs];
         let mut control = self.guest.request(Request::Exec(self.exec), give).await?;
-        let pid = match started(&mut control, &what).await? {
+        let pid = match control.answer(&what, ANSWER).await? {
             (Reply::Started { pid }, _) => pid,
             (reply, _) => return Err(unexpected(&what, &reply)),
         };
@@ -176,7 +176,7 @@ impl Command {
         let what = self.what();
         self.exec.terminal = Some(size);
         let mut control = self.guest.request(Request::Exec(self.exec), Vec::new()).await?;
-        match started(&mut control, &what).await? {
+        match control.answer(&what, ANSWER).await? {
             (Reply::Started { pid }, descriptors) => Terminal::new(control, pid, descriptors),
             (reply, _) => Err(unexpected(&what, &reply)),
         }
@@ -184,18 +184,6 @@ impl Command {
 
     fn what(&self) -> String {
         format!("running {}", self.exec.argv.first().map_or_else(String::new, |program| shown(program)))
-    }
-}
-
-/// The first answer, with the errors that a shell would tell apart.
-async fn started(control: &mut Control, what: &str) -> Result<(Reply, Vec<OwnedFd>)> {
-    match tokio::time::timeout(ANSWER, control.reply()).await {
-        Err(_) => Err(Error::deadline(what, ANSWER)),
-        Ok(Ok((Reply::Failed(failure), _))) => Err(match failure.kind {
-            FailureKind::NotFound => Error::new(ErrorKind::CommandNotFound, failed(what, &failure).to_string()),
-            _ => failed(what, &failure),
-        }),
-        Ok(answer) => answer,
     }
 }
 

@@ -133,14 +133,14 @@ fn a_program_that_cannot_run_says_why() {
     std::fs::write(work.join("plain"), b"text").unwrap();
     let failing = |program: &str| host.exec(exec(&[program])).finish().unwrap_err();
     let at = |name: &str| failing(work.join(name).to_str().unwrap());
-    assert_eq!(failing("no-such-program").kind, FailureKind::NotFound);
-    assert_eq!(failing("/no/such/program").kind, FailureKind::NotFound);
-    assert_eq!(failing("").kind, FailureKind::NotFound);
+    assert_eq!(failing("no-such-program").kind, FailureKind::ProgramNotFound);
+    assert_eq!(failing("/no/such/program").kind, FailureKind::ProgramNotFound);
+    assert_eq!(failing("").kind, FailureKind::ProgramNotFound);
     assert_eq!(at("plain").kind, FailureKind::NotRunnable);
     assert_eq!(at("noise").kind, FailureKind::NotRunnable);
     assert_eq!(failing("/etc").kind, FailureKind::NotRunnable);
     let lost = at("lost");
-    assert_eq!(lost.kind, FailureKind::NotFound);
+    assert_eq!(lost.kind, FailureKind::ProgramNotFound);
     assert!(lost.message.contains("interpreter"), "{lost:?}");
     assert_eq!(host.exec(exec(&[])).finish().unwrap_err().kind, FailureKind::Invalid);
     assert_eq!(failing("a\0b").kind, FailureKind::Invalid);

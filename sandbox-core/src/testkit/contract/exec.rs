@@ -125,6 +125,7 @@ pub async fn a_missing_command_and_a_file_that_is_none_differ(fixture: &Fixture)
     let refused = sandbox.command(&fixture.scratch).output().await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::CommandNotRunnable, "{refused}");
     let lost = sandbox.command("true").directory("/no/such/directory").output().await.unwrap_err();
+    assert_eq!(lost.kind(), ErrorKind::NotFound, "{lost}");
     assert!(lost.to_string().contains("/no/such/directory"), "{lost}");
     sandbox.remove(&file).await.unwrap();
     sandbox.destroy().await.unwrap();
