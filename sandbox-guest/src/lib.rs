@@ -1,10 +1,11 @@
 //! The words that a sandbox and its host exchange.
 //!
 //! The binary of this crate is process 1 of every sandbox. This library is what it shares with its host:
-//! the [`wire`] types, the [`frame`]s that carry them and the descriptors beside them, and the [`tree`]
-//! stream in which whole directories travel. Either side treats what the other sends as hostile: frames are
-//! bounded before they are read, and nothing is allocated on the word of the peer.
+//! the [`wire`] types, the [`frame`]s that carry them and the descriptors beside them, the [`tree`] stream in which whole
+//! directories travel, and the [`launch`] by which the program makes a container for itself. Either side treats what
+//! the other sends as hostile: frames are bounded before they are read, and nothing is allocated on the word of the peer.
 
 pub mod frame;
+pub mod launch;
 pub mod tree;
 pub mod wire;

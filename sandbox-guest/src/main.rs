@@ -15,6 +15,7 @@ mod failure;
 mod family;
 mod files;
 mod init;
+mod launcher;
 mod procfs;
 mod supervise;
 mod sys;
@@ -27,6 +28,9 @@ use std::process::ExitCode;
 use sandbox_guest::wire::{GUEST_DIRECTORY, GUEST_SOCKET};
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == sandbox_guest::launch::ARGUMENT) {
+        return launcher::run();
+    }
     let socket =
         std::env::args_os().nth(1).map_or_else(|| Path::new(GUEST_DIRECTORY).join(GUEST_SOCKET), PathBuf::from);
     match init::run(&socket) {

@@ -1,15 +1,17 @@
 //! Engines that run sandboxes.
 //!
-//! [`DockerRuntime`] implements [`Runtime`](sandbox_core::Runtime). It takes what a policy has agreed to and says it in
-//! the engine's words; it decides nothing and reads no policy. The guest that every sandbox starts with is part of
-//! this crate, built for the same target: [`guest_program`].
+//! [`DockerRuntime`] and [`EmbeddedRuntime`] implement [`Runtime`](sandbox_core::Runtime). They take what a policy has
+//! agreed to and say it in the words of the engine, or of the kernel; they decide nothing and read no policy. The guest
+//! that every sandbox starts with is part of this crate, built for the same target: [`guest_program`].
 
 mod docker;
+mod embedded;
 mod engine;
 mod guest;
 mod seccomp;
 
 pub use docker::DockerRuntime;
+pub use embedded::{EmbeddedOptions, EmbeddedRuntime};
 pub use engine::Endpoint;
 pub use guest::guest_program;
 

@@ -5,6 +5,7 @@
 mod connect;
 mod containers;
 mod contract;
+mod embedded;
 mod engine;
 mod failures;
 mod images;

@@ -1,0 +1,213 @@
+//! Gathers what a container's tree is made of, below one directory, in the namespace at hand.
+//!
+//! | name | what |
+//! | --- | --- |
+//! | `l` | the image, read-only, with the owners of the user namespace |
+//! | `d` | the container's own layer: `u` for what is written, `w` for the overlay's own work |
+//! | `dev` | the devices |
+//! | `b0`, `b1` … | the host's directories |
+//! | `r` | the new root |
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, chmodat, chownat, makedev, mkdirat, mknodat, openat, openat2,
+    symlinkat,
+};
+use rustix::mount::MountAttrFlags;
+use rustix::process::{Gid, Uid, fchdir};
+use sandbox_guest::launch::{Bind, Identities, Launch, Layer, Step};
+use sandbox_guest::wire::Identity;
+
+use super::mounts::{HARMLESS, READ_ONLY, attach, attach_here, copy, filesystem};
+use super::outside::empty_user_namespace;
+use super::sys::{configure_loop_device, free_loop_device};
+use super::{Broken, During as _};
+
+/// From where the parts are gathered.
+#[derive(Debug)]
+pub(super) enum Namespaces {
+    /// From inside the new namespaces, by whoever started the launch without privilege.
+    Inside,
+    /// From outside, with privilege, for the user namespace that is given.
+    Outside(OwnedFd),
+}
+
+/// Mounts the scratch directory and goes there.
+pub(super) fn enter_scratch(launch: &Launch) -> Result<(), Broken> {
+    let enter = || -> io::Result<()> {
+        let place =
+            openat(CWD, launch.scratch.as_slice(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let scratch = filesystem("tmpfs", &[("size", "1m"), ("mode", "0755")], HARMLESS)?;
+        attach(&scratch, &place)?;
+        Ok(fchdir(&scratch)?)
+    };
+    enter().during(Step::Layer, "mount the scratch directory")
+}
+
+/// Gathers all parts in the current directory; gives the number of the loop device below the layer.
+pub(super) fn gather(launch: &Launch, namespaces: &Namespaces) -> Result<Option<u32>, Broken> {
+    for name in ["l", "d", "dev", "r"] {
+        mkdirat(CWD, name, Mode::from_raw_mode(0o755)).during(Step::Layer, "prepare the scratch directory")?;
+    }
+    let owner = match namespaces {
+        Namespaces::Inside => None,
+        Namespaces::Outside(_) => Some(outside(&launch.identities)),
+    };
+    let number = layer(&launch.layer, owner).during(Step::Layer, "mount the container's own layer")?;
+    image(&launch.image, namespaces).during(Step::Image, "mount the image")?;
+    devices(namespaces, owner).during(Step::System, "make the devices")?;
+    for (index, bind) in launch.binds.iter().enumerate() {
+        let doing = || format!("mount the host's {}", Path::new(OsStr::from_bytes(&bind.source)).display());
+        bring(bind, index).during(Step::Bind, doing())?;
+    }
+    Ok(number)
+}
+
+/// Who is process 1's user, outside.
+fn outside(identities: &Identities) -> Identity {
+    let of = |map: &[(u32, u32, u32)], id: u32| {
+        let line = map.iter().find(|(inside, _, length)| id >= *inside && id - inside < *length);
+        line.map_or(u32::MAX, |(inside, outside, _)| outside.saturating_add(id - inside))
+    };
+    Identity { uid: of(&identities.users, identities.first.uid), gid: of(&identities.groups, identities.first.gid) }
+}
+
+fn give(name: &str, owner: Option<Identity>) -> io::Result<()> {
+    let Some(Identity { uid, gid }) = owner else { return Ok(()) };
+    Ok(chownat(CWD, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+fn layer(layer: &Layer, owner: Option<Identity>) -> io::Result<Option<u32>> {
+    let (mount, number) = match layer {
+        Layer::Directory(path) => (copy(CWD, path.as_slice(), HARMLESS, None)?, None),
+        Layer::Image(path) => {
+            let path = Path::new(OsStr::from_bytes(path));
+            let file = File::options().read(true).write(true).open(path)?;
+            let (number, device) = loop_device(&file)?;
+            let source = format!("/dev/loop{number}");
+            // Nothing is kept after the last unmount, so that neither a journal nor a table need be written; what is
+            // removed inside gives its space back to the host (ext4(5)).
+            let options =
+                [("source", source.as_str()), ("noinit_itable", ""), ("discard", ""), ("errors", "remount-ro")];
+            let mount = filesystem("ext4", &options, HARMLESS)?;
+            drop(device);
+            fs::remove_file(path)?;
+            (mount, Some(number))
+        }
+    };
+    attach_here(&mount, "d")?;
+    for name in ["d/u", "d/w"] {
+        mkdirat(CWD, name, Mode::from_raw_mode(0o755))?;
+        give(name, owner)?;
+    }
+    Ok(number)
+}
+
+/// Puts a file behind a loop device that nobody uses; others may look for one at the same time.
+fn loop_device(file: &File) -> io::Result<(u32, File)> {
+    let control = File::options().read(true).write(true).open("/dev/loop-control")?;
+    for _ in 0..MAX_ATTEMPTS {
+        let number = free_loop_device(control.as_fd())?;
+        let device = File::options().read(true).write(true).open(format!("/dev/loop{number}"))?;
+        match configure_loop_device(device.as_fd(), file.as_fd()) {
+            Ok(()) => return Ok((number, device)),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::EBUSY))
+}
+
+/// How often another may be quicker.
+const MAX_ATTEMPTS: u32 = 1000;
+
+fn image(path: &[u8], namespaces: &Namespaces) -> io::Result<()> {
+    let owners = match namespaces {
+        Namespaces::Inside => None,
+        Namespaces::Outside(namespace) => Some(namespace.as_fd()),
+    };
+    attach_here(&copy(CWD, path, HARMLESS | READ_ONLY, owners)?, "l")
+}
+
+/// Fills `/dev` with what every program may count on, and nothing else.
+fn devices(namespaces: &Namespaces, owner: Option<Identity>) -> io::Result<()> {
+    let nosuid = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    attach_here(&filesystem("tmpfs", &[("size", "64k"), ("mode", "0755")], nosuid)?, "dev")?;
+    for (name, major, minor) in DEVICES {
+        let path = format!("dev/{name}");
+        match namespaces {
+            Namespaces::Outside(_) => {
+                let mode = Mode::from_raw_mode(0o666);
+                mknodat(CWD, &path, FileType::CharacterDevice, mode, makedev(major, minor))?;
+                // Whatever the mask is.
+                chmodat(CWD, &path, mode, AtFlags::empty())?;
+                give(&path, owner)?;
+            }
+            // A user namespace has no devices of its own, so the host's are shown.
+            Namespaces::Inside => {
+                File::create_new(&path)?;
+                let device = copy(CWD, format!("/dev/{name}"), MountAttrFlags::empty(), None)?;
+                attach_here(&device, &path)?;
+            }
+        }
+    }
+    for name in ["dev/mqueue", "dev/pts", "dev/shm"] {
+        mkdirat(CWD, name, Mode::from_raw_mode(0o755))?;
+        give(name, owner)?;
+    }
+    for (name, target) in LINKS {
+        symlinkat(target, CWD, name)?;
+        give(name, owner)?;
+    }
+    give("dev", owner)
+}
+
+/// Numbers of devices (null(4), full(4), random(4), tty(4)).
+const DEVICES: [(&str, u32, u32); 6] =
+    [("full", 1, 7), ("null", 1, 3), ("random", 1, 8), ("tty", 5, 0), ("urandom", 1, 9), ("zero", 1, 5)];
+
+const LINKS: [(&str, &str); 5] = [
+    ("dev/fd", "/proc/self/fd"),
+    ("dev/ptmx", "pts/ptmx"),
+    ("dev/stderr", "/proc/self/fd/2"),
+    ("dev/stdin", "/proc/self/fd/0"),
+    ("dev/stdout", "/proc/self/fd/1"),
+];
+
+/// Brings a directory of the host; its path was resolved before, and no link may have taken a part's place since.
+fn bring(bind: &Bind, index: usize) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let source = openat2(CWD, bind.source.as_slice(), flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
+    let attributes = if bind.writable { HARMLESS } else { HARMLESS | READ_ONLY };
+    let namespace = bind.owner.map(|(host, inside)| one_owner(host, inside)).transpose()?;
+    let mount = copy(source.as_fd(), "", attributes, namespace.as_ref().map(AsFd::as_fd))?;
+    let name = bind_name(index);
+    mkdirat(CWD, &name, Mode::from_raw_mode(0o755))?;
+    attach_here(&mount, &name)
+}
+
+pub(super) fn bind_name(index: usize) -> String {
+    format!("b{index}")
+}
+
+/// A user namespace that shows one owner as another, and everybody else as nobody: so nothing can be made in anybody
+/// else's name.
+fn one_owner(host: Identity, shown: Identity) -> io::Result<OwnedFd> {
+    empty_user_namespace(&Identities {
+        users: vec![(host.uid, shown.uid, 1)],
+        groups: vec![(host.gid, shown.gid, 1)],
+        first: host,
+        privileged: true,
+    })
+}
+
+/// Copies a mount of the current directory to a place below the new root.
+pub(super) fn place(name: &str, target: &OwnedFd) -> io::Result<()> {
+    attach(&copy(CWD, name, MountAttrFlags::empty(), None)?, target)
+}

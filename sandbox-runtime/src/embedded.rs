@@ -1,0 +1,187 @@
+//! Sandboxes without an engine: namespaces, control groups, an overlay and the guest, by direct system calls.
+//!
+//! Invariant: nothing of a container outlives its process 1 but entries in control groups and in the state directory,
+//! which its name leads to; so whoever comes later can remove what a killed process left behind.
+
+mod cgroups;
+mod create;
+mod delete;
+mod disk;
+mod filter;
+mod hidden;
+mod identities;
+mod images;
+mod launch;
+mod list;
+mod mountinfo;
+mod probe;
+mod process;
+mod record;
+mod start;
+mod state;
+mod store;
+mod unpack;
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rustix::process::Signal as ProcessSignal;
+use sandbox_core::{
+    ContainerId, ContainerState, ContainerSummary, Error, ErrorKind, Events, Image, Result, Runtime, RuntimeInfo,
+    Signal, Wiring,
+};
+use sandbox_policy::{Capabilities, ImageRef, SandboxSpec};
+
+use crate::guest_program;
+use cgroups::Cgroups;
+use identities::FIRST;
+use launch::Launcher;
+use store::Store;
+
+/// How the embedded runtime works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EmbeddedOptions {
+    /// Where it keeps images and containers; it is made with mode 0700 if it is missing. Two runtimes may share it.
+    pub state: PathBuf,
+    /// The host's id for root inside. This one and the 65,535 after it should be nobody else's.
+    pub first_id: u32,
+}
+
+impl EmbeddedOptions {
+    /// Keeps everything in a directory, and takes ids that no system hands out.
+    pub fn new(state: impl Into<PathBuf>) -> Self {
+        Self { state: state.into(), first_id: FIRST }
+    }
+}
+
+/// Runs sandboxes with nothing but the kernel.
+///
+/// ```no_run
+/// # async fn example() -> sandbox_core::Result<()> {
+/// use sandbox_core::Runtime as _;
+/// use sandbox_runtime::{EmbeddedOptions, EmbeddedRuntime};
+///
+/// let runtime = EmbeddedRuntime::connect(EmbeddedOptions::new("/var/lib/sandbox")).await?;
+/// let archive = std::fs::File::open("debian.tar").map_err(|error| sandbox_core::Error::io("no archive", error))?;
+/// runtime.import_rootfs(archive, &"debian:12".parse().unwrap()).await?;
+/// for (control, support) in runtime.capabilities().iter() {
+///     println!("{control}: {support:?}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct EmbeddedRuntime {
+    machine: Arc<Machine>,
+}
+
+impl EmbeddedRuntime {
+    /// Finds out what the machine enforces, by making a container once.
+    ///
+    /// # Errors
+    /// `EngineUnavailable` where no container can be made, with the step that failed; `Denied` or `Io` where the state
+    /// directory cannot be used.
+    pub async fn connect(options: EmbeddedOptions) -> Result<Self> {
+        let EmbeddedOptions { state, first_id } = options;
+        let ids = identities::choose(first_id)?;
+        let machine = blocking(move || probe::probe(Store::open(&state)?, ids, guest_program())).await?;
+        Ok(Self { machine: Arc::new(machine) })
+    }
+
+    /// Makes an image of a tar archive that holds a root file system. Programs that would gain their owner's privilege
+    /// lose that, and devices are left out.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a reference with a digest or an id; `ImageInvalid` for what is no archive, or one that reaches
+    /// beyond itself; those of the host's system.
+    pub async fn import_rootfs(&self, archive: impl Read + Send + 'static, reference: &ImageRef) -> Result<Image> {
+        let (machine, reference) = (Arc::clone(&self.machine), reference.clone());
+        blocking(move || machine.import_rootfs(archive, &reference)).await
+    }
+
+    /// Does something with the machine on a thread that may wait.
+    async fn with<T: Send + 'static>(&self, work: impl FnOnce(&Machine) -> Result<T> + Send + 'static) -> Result<T> {
+        let machine = Arc::clone(&self.machine);
+        blocking(move || work(&machine)).await
+    }
+}
+
+/// The machine that was looked at.
+#[derive(Debug)]
+struct Machine {
+    store: Store,
+    info: RuntimeInfo,
+    capabilities: Capabilities,
+    launcher: Launcher,
+    /// The control groups that containers are made with.
+    cgroups: Cgroups,
+    /// All that there are, in which an earlier runtime may have left something.
+    every_cgroup: Cgroups,
+}
+
+/// Runs what waits for the kernel where that holds nobody up. It is not broken off, and always comes to its end.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "the runtime is shutting down")))
+}
+
+#[async_trait]
+impl Runtime for EmbeddedRuntime {
+    fn info(&self) -> &RuntimeInfo {
+        &self.machine.info
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.machine.capabilities
+    }
+
+    fn guest(&self) -> &[u8] {
+        guest_program()
+    }
+
+    async fn resolve(&self, spec: &SandboxSpec, _events: &Events) -> Result<Image> {
+        let spec = spec.clone();
+        self.with(move |machine| machine.resolve(&spec)).await
+    }
+
+    async fn create(&self, spec: &SandboxSpec, wiring: &Wiring) -> Result<ContainerId> {
+        let (spec, wiring) = (spec.clone(), wiring.clone());
+        self.with(move |machine| machine.create(&spec, &wiring)).await
+    }
+
+    async fn start(&self, container: &ContainerId) -> Result<()> {
+        let container = container.clone();
+        self.with(move |machine| machine.start(&container)).await
+    }
+
+    async fn state(&self, container: &ContainerId) -> Result<ContainerState> {
+        let container = container.clone();
+        self.with(move |machine| machine.state(&container)).await
+    }
+
+    async fn kill(&self, container: &ContainerId, signal: Signal) -> Result<()> {
+        let signal = match signal {
+            Signal::Kill => ProcessSignal::KILL,
+            Signal::Terminate => ProcessSignal::TERM,
+            _ => {
+                let message = format!("signal {signal:?} is not known to this runtime");
+                return Err(Error::new(ErrorKind::InvalidInput, message));
+            }
+        };
+        let container = container.clone();
+        self.with(move |machine| machine.kill(&container, signal)).await
+    }
+
+    async fn delete(&self, container: &ContainerId) -> Result<()> {
+        let container = container.clone();
+        self.with(move |machine| machine.delete(&container)).await
+    }
+
+    async fn list(&self) -> Result<Vec<ContainerSummary>> {
+        self.with(Machine::list).await
+    }
+}

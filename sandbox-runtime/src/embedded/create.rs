@@ -1,0 +1,115 @@
+//! Making a container, which does not run yet.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sandbox_core::{ContainerId, Error, ErrorKind, Result, Wiring};
+use sandbox_guest::wire::GUEST_DIRECTORY;
+use sandbox_policy::{Access, Control, RootFilesystem, SandboxSpec, Workspace};
+
+use super::Machine;
+use super::cgroups::Ceilings;
+use super::disk;
+use super::launch::{DISK, LAYER, SCRATCH};
+use super::record::{Mount, Record, VERSION};
+use super::store::{remove, unusable};
+
+impl Machine {
+    /// Makes a container of a specification.
+    pub(super) fn create(&self, spec: &SandboxSpec, wiring: &Wiring) -> Result<ContainerId> {
+        let id = ContainerId::new(wiring.container_name());
+        let (_, directory) = self.store.container(&id)?;
+        let record = self.record(spec, wiring)?;
+        let fresh = self.store.temporary_path()?;
+        let made = lay_out(&fresh, &record).and_then(|()| {
+            // From here on, the container can be found by its name.
+            fs::rename(&fresh, &directory).map_err(|error| match error.kind() {
+                io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => {
+                    Error::new(ErrorKind::Engine, format!("container {id} exists already"))
+                }
+                _ => unusable(&directory, error),
+            })
+        });
+        if let Err(error) = made {
+            // What cannot be removed now is swept later.
+            let _ = remove(&fresh);
+            return Err(error);
+        }
+        let ceilings = Ceilings {
+            memory: Some(spec.limits().memory.bytes()),
+            memory_and_swap: None,
+            milli_cpus: Some(spec.limits().cpus.millis().into()),
+            pids: Some(spec.limits().processes.get().into()),
+        };
+        self.cgroups.create(id.as_str(), &ceilings).map_err(|(_, error)| error)?;
+        match record.disk {
+            Some(bytes) => disk::create(&self.store, bytes, &directory.join(DISK))?,
+            None => make(&directory.join(LAYER))?,
+        }
+        Ok(id)
+    }
+
+    fn record(&self, spec: &SandboxSpec, wiring: &Wiring) -> Result<Record> {
+        let image = self.image(&wiring.image)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let mut binds =
+            vec![mount("run directory", &wiring.guest_directory, Path::new(GUEST_DIRECTORY), Access::ReadOnly)?];
+        if let Some(Workspace { host, guest, access }) = spec.workspace() {
+            let mut workspace = mount("workspace", host.as_path(), guest.as_path(), *access)?;
+            workspace.owner = owner_of(host.as_path())?;
+            binds.push(workspace);
+        }
+        Ok(Record {
+            version: VERSION,
+            sandbox: wiring.sandbox,
+            owner: wiring.owner.to_string(),
+            image: wiring.image.reference.to_string(),
+            created: i64::try_from(now).unwrap_or(i64::MAX),
+            rootfs: image.rootfs,
+            environment: image.environment,
+            agent: (spec.agent().uid(), spec.agent().gid()),
+            writable: spec.root() == RootFilesystem::Writable,
+            open_files: spec.limits().open_files.get().into(),
+            disk: self.capabilities.is_enforced(Control::Disk).then(|| spec.limits().disk.bytes()),
+            cgroups: self.cgroups.groups(&wiring.container_name()),
+            tmpfs: spec.tmpfs().iter().map(|tmpfs| (tmpfs.path.to_string(), tmpfs.size.bytes())).collect(),
+            binds,
+            first: None,
+            loop_device: None,
+        })
+    }
+}
+
+fn lay_out(directory: &Path, record: &Record) -> Result<()> {
+    make(directory)?;
+    make(&directory.join(SCRATCH))?;
+    record.write(directory)
+}
+
+fn make(path: &Path) -> Result<()> {
+    DirBuilder::new().mode(0o700).create(path).map_err(|error| unusable(path, error))
+}
+
+fn mount(what: &str, source: &Path, target: &Path, access: Access) -> Result<Mount> {
+    let resolved = source
+        .canonicalize()
+        .map_err(|error| Error::io(format!("cannot find the {what} {}", source.display()), error))?;
+    Ok(Mount {
+        source: source.to_owned(),
+        resolved,
+        target: target.to_owned(),
+        writable: access == Access::ReadWrite,
+        owner: None,
+    })
+}
+
+/// Whose files the agent's are to be: those of the workspace's owner. Root's stay root's, since the agent could leave a
+/// program behind that runs as its owner (inode(7), `S_ISUID`).
+fn owner_of(workspace: &Path) -> Result<Option<(u32, u32)>> {
+    let data = fs::metadata(workspace)
+        .map_err(|error| Error::io(format!("cannot look at the workspace {}", workspace.display()), error))?;
+    Ok((data.uid() != 0 && data.gid() != 0).then(|| (data.uid(), data.gid())))
+}

@@ -1,0 +1,201 @@
+//! What can be enforced on this machine, found out by doing it once.
+//!
+//! Invariant: a control is reported as enforced only if a container was made with it.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use sandbox_core::{ContainerId, Error, ErrorKind, Owner, Result, RuntimeInfo, SandboxId};
+use sandbox_guest::launch::Step;
+use sandbox_guest::wire::{GUEST_DIRECTORY, GUEST_PROGRAM};
+use sandbox_policy::{Capabilities, Control, Support};
+
+use super::cgroups::{Ceilings, Cgroups};
+use super::identities::Ids;
+use super::launch::{DISK, LAYER, Launcher, SCRATCH};
+use super::process::Process;
+use super::record::{Mount, Record, VERSION};
+use super::store::Store;
+use super::{Machine, disk, filter};
+
+/// Makes a container with everything, and then without what turned out not to be had.
+pub(super) fn probe(store: Store, ids: Ids, program: &[u8]) -> Result<Machine> {
+    let launcher = Launcher::new(program, filter::programs()?, ids)?;
+    let every_cgroup = Cgroups::discover()?;
+    let mut lacking = Capabilities::new();
+    for control in LIMITS.into_iter().filter(|control| every_cgroup.lacks(*control)) {
+        lacking = lacking.with(control, unsupported("no control group limits it", CGROUP_HINT));
+    }
+    let info = info(&store, ids);
+    let mut machine = Machine {
+        store,
+        info,
+        launcher,
+        cgroups: every_cgroup.clone(),
+        every_cgroup,
+        capabilities: Capabilities::new(),
+    };
+    loop {
+        machine.capabilities = capabilities(&machine.cgroups, ids).join(&lacking);
+        let Err(Lack { controls, error }) = trial(&machine, program) else { return Ok(machine) };
+        let fresh: Vec<Control> =
+            controls.into_iter().filter(|control| machine.capabilities.is_enforced(*control)).collect();
+        if fresh.is_empty() {
+            return Err(unavailable(error));
+        }
+        for control in fresh {
+            let hint = error.hint().unwrap_or(CGROUP_HINT);
+            lacking = lacking.with(control, unsupported(&chain(&error), hint));
+            machine.cgroups = machine.cgroups.without(control);
+        }
+    }
+}
+
+fn info(store: &Store, ids: Ids) -> RuntimeInfo {
+    let root = ids.root();
+    RuntimeInfo {
+        name: "embedded".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        api: rustix::system::uname().release().to_string_lossy().into_owned(),
+        endpoint: store.root().display().to_string(),
+        root_uid: root.0,
+        root_gid: root.1,
+    }
+}
+
+/// What holds where a container can be made at all, and the limits that are not known to be missing.
+fn capabilities(cgroups: &Cgroups, ids: Ids) -> Capabilities {
+    let by = |by: &str| Support::Enforced { by: by.to_owned() };
+    let Ids::Range { first } = ids;
+    LIMITS.into_iter().fold(
+        Capabilities::new()
+            .with(Control::CapabilityDrop, by("capability sets"))
+            .with(Control::Disk, by("an ext4 file system of its own"))
+            .with(Control::HostFilesystem, by("mount namespace"))
+            .with(Control::NoNetwork, by("network namespace with nothing but lo"))
+            .with(Control::NoNewPrivileges, by("no_new_privs"))
+            .with(Control::ReadonlyRootfs, by("read-only mount"))
+            .with(Control::Seccomp, by("seccomp"))
+            .with(Control::UserNamespace, by(&format!("user namespace, root inside is user {first} outside"))),
+        |all, control| all.with(control, by(&cgroups.enforcer(control))),
+    )
+}
+
+/// What a trial could not do, and for which controls that matters.
+struct Lack {
+    controls: Vec<Control>,
+    error: Error,
+}
+
+impl Lack {
+    fn of(controls: &[Control]) -> impl FnOnce(Error) -> Self {
+        move |error| Self { controls: controls.to_vec(), error }
+    }
+}
+
+/// Makes a container of nothing but the guest, which ends at once since nobody listens for it.
+fn trial(machine: &Machine, program: &[u8]) -> Result<(), Lack> {
+    let id = ContainerId::new(format!("sandbox-{}", SandboxId::random().map_err(Lack::of(&[]))?));
+    let tried = attempt(machine, program, &id);
+    let removed = machine.delete(&id).map_err(Lack::of(&[]));
+    tried.and(removed)
+}
+
+fn attempt(machine: &Machine, program: &[u8], id: &ContainerId) -> Result<(), Lack> {
+    let (sandbox, directory) = machine.store.container(id).map_err(Lack::of(&[]))?;
+    let image = directory.join("image");
+    let own = |error: io::Error| Lack::of(&[])(Error::io("cannot use the state directory", error));
+    let make = |path: &Path| DirBuilder::new().mode(0o700).create(path);
+    make(&directory).map_err(own)?;
+    for name in [SCRATCH, LAYER] {
+        make(&directory.join(name)).map_err(own)?;
+    }
+    let place = image.join(GUEST_DIRECTORY.trim_start_matches('/'));
+    DirBuilder::new().recursive(true).mode(0o755).create(&place).map_err(own)?;
+    fs::write(place.join(GUEST_PROGRAM), program).map_err(own)?;
+    fs::set_permissions(place.join(GUEST_PROGRAM), fs::Permissions::from_mode(0o755)).map_err(own)?;
+    // The workspace's way of mapping an owner is tried as well.
+    let shown = directory.join("shown");
+    make(&shown).map_err(own)?;
+    let owner = Owner::current().map_err(Lack::of(&[]))?.to_string();
+    let record = Record {
+        version: VERSION,
+        sandbox,
+        owner,
+        image: String::new(),
+        created: 0,
+        rootfs: image,
+        environment: Vec::new(),
+        agent: (1_000, 1_000),
+        writable: false,
+        open_files: 64,
+        disk: machine.capabilities.is_enforced(Control::Disk).then_some(TRIAL_DISK),
+        cgroups: machine.cgroups.groups(id.as_str()),
+        tmpfs: vec![("/tmp".to_owned(), 1 << 20)],
+        binds: vec![Mount {
+            source: shown.clone(),
+            resolved: shown,
+            target: "/shown".into(),
+            writable: true,
+            owner: Some((1, 1)),
+        }],
+        first: None,
+        loop_device: None,
+    };
+    record.write(&directory).map_err(Lack::of(&[]))?;
+    let ceilings = Ceilings { memory: Some(64 << 20), memory_and_swap: None, milli_cpus: Some(1_000), pids: Some(8) };
+    machine
+        .cgroups
+        .create(id.as_str(), &ceilings)
+        .map_err(|(control, error)| Lack { controls: vec![control], error })?;
+    if let Some(bytes) = record.disk {
+        disk::create(&machine.store, bytes, &directory.join(DISK)).map_err(Lack::of(&[Control::Disk]))?;
+    }
+    let started = machine.launcher.launch(&machine.launcher.request(&record, &directory)).map_err(|failure| {
+        let controls: &[Control] = match failure.step {
+            Some(Step::Cgroup) => &LIMITS,
+            Some(Step::Layer) => &[Control::Disk],
+            _ => &[],
+        };
+        Lack::of(controls)(failure.error)
+    })?;
+    // It may have ended already; if not, it is to be found.
+    let first = Process::find(started.pid).map_err(own)?;
+    Record { first, loop_device: started.loop_device, ..record }.write(&directory).map_err(Lack::of(&[]))
+}
+
+fn unsupported(why: &str, hint: &str) -> Support {
+    Support::Unsupported { why: why.to_owned(), hint: hint.to_owned() }
+}
+
+/// An error and its causes, in one line.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+fn unavailable(error: Error) -> Error {
+    let hint = error.hint().map(str::to_owned);
+    let unavailable = Error::new(ErrorKind::EngineUnavailable, "this machine cannot make containers without an engine")
+        .with_source(error);
+    match hint {
+        Some(hint) => unavailable.with_hint(hint),
+        None => unavailable,
+    }
+}
+
+/// What control groups limit.
+const LIMITS: [Control; 3] = [Control::Cpu, Control::Memory, Control::Pids];
+
+/// Bytes of the file system of a trial.
+const TRIAL_DISK: u64 = 16 << 20;
+
+/// What to do where a limit cannot be set.
+const CGROUP_HINT: &str = "boot a kernel with that controller, run as root, or have a group delegated to this user";
