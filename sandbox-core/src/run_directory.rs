@@ -1,16 +1,20 @@
 //! Where a running sandbox keeps what joins it to its container.
 //!
 //! ```text
+//! ROOT/             mode 0700, the caller's
 //! ROOT/ID/          mode 0700, the caller's; what the caller adds (a supervisor's socket) lies here
 //! ROOT/ID/owner     the process that holds the sandbox, for the reaper
 //! ROOT/ID/guest/    mode 0700, owned by the user that is root inside; the container's one mount besides the workspace
 //! ROOT/ID/guest/guest    the guest's program
 //! ROOT/ID/guest/socket   the guest's socket, until the guest has connected
 //! ```
+//!
+//! Where root inside is another user outside, that user's engine must find what it mounts: it may then pass through the
+//! first two (mode 0711, and 0710 with its group), and still list and read nothing there.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use sandbox_guest::wire::{GUEST_PROGRAM, GUEST_SOCKET};
@@ -123,6 +127,9 @@ impl RunDirectory {
         fs::write(self.path.join(OWNER), Owner::current()?.to_string()).map_err(mine)?;
         let directory = self.guest_directory();
         private(&directory).map_err(mine)?;
+        if !is_me(owner) {
+            let_pass(root.path(), &self.path, owner.1).map_err(mine)?;
+        }
         let program = directory.join(GUEST_PROGRAM);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o500).open(&program).map_err(mine)?;
         file.write_all(guest).map_err(mine)?;
@@ -176,14 +183,25 @@ impl RunDirectory {
 
 /// Gives a path to a user who is somebody else outside than inside.
 fn give(path: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
-    let mine = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    if (uid, gid) == mine { Ok(()) } else { chown(path, Some(uid), Some(gid)) }
+    if is_me((uid, gid)) { Ok(()) } else { chown(path, Some(uid), Some(gid)) }
+}
+
+fn is_me(owner: (u32, u32)) -> bool {
+    owner == (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
+
+/// Lets a group pass through a run directory, and everybody through the root, where the names cannot be guessed.
+fn let_pass(root: &Path, directory: &Path, group: u32) -> io::Result<()> {
+    let mode = fs::metadata(root)?.permissions().mode() & 0o7777;
+    if mode & 0o011 != 0o011 {
+        fs::set_permissions(root, Permissions::from_mode(mode | 0o011))?;
+    }
+    chown(directory, None, Some(group))?;
+    fs::set_permissions(directory, Permissions::from_mode(0o710))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]
@@ -205,9 +223,33 @@ mod tests {
     }
 
     #[test]
+    fn another_user_may_pass_and_do_nothing_else() {
+        let temporary = tempfile::tempdir().unwrap();
+        let root = RunRoot::new(temporary.path().join("run"));
+        let id = SandboxId::random().unwrap();
+        let directory = RunDirectory::named(&root, id);
+        let prepared = directory.prepare(&root, b"program", (54_321, 54_322));
+        if rustix::process::geteuid().as_raw() != 0 {
+            assert_eq!(prepared.unwrap_err().kind(), ErrorKind::Denied, "only root gives files away");
+            return;
+        }
+        prepared.unwrap();
+        for (path, mode, uid, gid) in [
+            (root.path().to_owned(), 0o711, 0, 0),
+            (root.of(id), 0o710, 0, 54_322),
+            (directory.guest_directory(), 0o700, 54_321, 54_322),
+            (directory.guest_directory().join(GUEST_PROGRAM), 0o500, 54_321, 54_322),
+        ] {
+            let data = fs::metadata(&path).unwrap();
+            assert_eq!((data.mode() & 0o7777, data.uid(), data.gid()), (mode, uid, gid), "{}", path.display());
+        }
+        root.ensure().unwrap();
+    }
+
+    #[test]
     fn a_root_that_others_can_write_is_refused() {
         let temporary = tempfile::tempdir().unwrap();
-        fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        fs::set_permissions(temporary.path(), Permissions::from_mode(0o777)).unwrap();
         let root = RunRoot::new(temporary.path());
         let directory = RunDirectory::named(&root, SandboxId::random().unwrap());
         assert_eq!(directory.prepare(&root, b"", (0, 0)).unwrap_err().kind(), ErrorKind::Denied);

@@ -164,6 +164,7 @@ impl Seen<'_> {
                 && target != Path::new("/")
                 && expected.iter().all(|bind| bind.target != target)
                 && ENGINE_FILES.iter().all(|file| Path::new(file) != target)
+                && !(mount.kind == DEVICES && HARMLESS_DEVICES.iter().any(|device| Path::new(device) == target))
                 && MASKED.iter().all(|masked| !target.starts_with(masked))
         });
         for stranger in strangers {
@@ -267,6 +268,13 @@ const KERNEL_FILE_SYSTEMS: [&str; 7] = ["cgroup", "cgroup2", "devpts", "mqueue",
 
 /// Files that engines write for each container and mount over the image's own.
 const ENGINE_FILES: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
+
+/// The file system in which a host keeps its devices.
+const DEVICES: &str = "devtmpfs";
+
+/// In a user namespace no device can be made, so engines mount the host's own: those that every container has
+/// (<https://github.com/opencontainers/runtime-spec/blob/main/config-linux.md#default-devices>).
+const HARMLESS_DEVICES: [&str; 6] = ["/dev/full", "/dev/null", "/dev/random", "/dev/tty", "/dev/urandom", "/dev/zero"];
 
 /// Below these, engines mount the null device and nothing else over what they mask.
 const MASKED: [&str; 2] = ["/proc", "/sys"];

@@ -1,7 +1,7 @@
 //! Finding out who answers at an address.
 
 use std::fmt;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,9 +9,11 @@ use std::time::Duration;
 use bollard::models::{SystemInfo, SystemVersion};
 use bollard::{API_DEFAULT_VERSION, Docker};
 use sandbox_core::{Error, ErrorKind, Result, RuntimeInfo};
+use tokio::net::UnixStream;
 
 use super::error::{Answer, within};
-use super::{CONNECT, Engine, INSPECT, probe, quota};
+use super::probe::{self, has_security_option};
+use super::{CONNECT, Engine, INSPECT, quota};
 
 /// Says where an engine listens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -54,7 +56,7 @@ impl FromStr for Endpoint {
 /// Connects to an engine, and probes what it enforces.
 pub(crate) async fn connect(endpoint: Endpoint) -> Result<Engine> {
     let Endpoint::Unix(path) = &endpoint;
-    let owner = owner(&endpoint, path)?;
+    look(&endpoint, path)?;
     let socket = path.to_str().ok_or_else(|| {
         Error::new(ErrorKind::InvalidInput, format!("engine address {endpoint}: the path is not UTF-8"))
             .with_hint("give the engine a socket whose path is")
@@ -84,7 +86,7 @@ pub(crate) async fn connect(endpoint: Endpoint) -> Result<Engine> {
         ));
     }
 
-    let root = root(&info, owner);
+    let root = if has_security_option(&info, "rootless") { listener(&endpoint, path).await? } else { remapped(&info) };
     let runtime = RuntimeInfo {
         name: name.to_owned(),
         version: version.version.clone().unwrap_or_default(),
@@ -110,7 +112,7 @@ struct Ids {
 }
 
 /// Looks at the socket before anything is sent to it.
-fn owner(endpoint: &Endpoint, path: &Path) -> Result<Ids> {
+fn look(endpoint: &Endpoint, path: &Path) -> Result<()> {
     let unavailable = |why: &str, hint: &str| {
         Error::new(
             ErrorKind::EngineUnavailable,
@@ -119,7 +121,7 @@ fn owner(endpoint: &Endpoint, path: &Path) -> Result<Ids> {
         .with_hint(hint)
     };
     match std::fs::metadata(path) {
-        Ok(data) if data.file_type().is_socket() => Ok(Ids { uid: data.uid(), gid: data.gid() }),
+        Ok(data) if data.file_type().is_socket() => Ok(()),
         Ok(_) => Err(unavailable("this is no socket", "give the address of a Docker engine's socket")),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(unavailable("there is no such socket", "start the engine, or give the address of another"))
@@ -149,21 +151,29 @@ fn engine_name(endpoint: &Endpoint, version: &SystemVersion) -> Result<&'static 
     }
 }
 
-/// Finds whose files root inside a container can read on the host.
-///
-/// A daemon with `userns-remap` keeps its data in a folder that ends in the remapped root's ids
-/// (<https://docs.docker.com/engine/security/userns-remap/>); root below a rootless daemon is the daemon's own user,
-/// who owns its socket (<https://docs.docker.com/engine/security/rootless/>).
-fn root(info: &SystemInfo, socket: Ids) -> Ids {
-    if probe::has_security_option(info, "rootless") {
-        return socket;
+/// Finds who listens at a socket: root below a rootless daemon is the daemon's own user
+/// (<https://docs.docker.com/engine/security/rootless/>). The socket's owner would not tell, since the daemon gives it to
+/// a group of its own namespace.
+async fn listener(endpoint: &Endpoint, path: &Path) -> Result<Ids> {
+    let asked = async { UnixStream::connect(path).await?.peer_cred() };
+    match asked.await {
+        Ok(peer) => Ok(Ids { uid: peer.uid(), gid: peer.gid() }),
+        Err(error) => {
+            let message = format!("cannot tell whose engine listens at {endpoint}");
+            Err(Error::new(ErrorKind::EngineUnavailable, message).with_source(error))
+        }
     }
-    let remapped = info.docker_root_dir.as_deref().and_then(|folder| {
+}
+
+/// Finds who is root inside the containers of a daemon that runs as root: one with `userns-remap` keeps its data in a
+/// folder that ends in the remapped root's ids (<https://docs.docker.com/engine/security/userns-remap/>).
+fn remapped(info: &SystemInfo) -> Ids {
+    let ids = info.docker_root_dir.as_deref().and_then(|folder| {
         let (uid, gid) = Path::new(folder).file_name()?.to_str()?.split_once('.')?;
         Some(Ids { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
     });
-    match remapped {
-        Some(ids) if probe::has_security_option(info, "userns") => ids,
+    match ids {
+        Some(ids) if has_security_option(info, "userns") => ids,
         _ => Ids { uid: 0, gid: 0 },
     }
 }
@@ -228,16 +238,31 @@ mod tests {
 
     #[test]
     fn finds_who_root_is_on_the_host() {
-        let socket = Ids { uid: 1_000, gid: 998 };
         let info = |option: &str, folder: &str| SystemInfo {
             security_options: Some(vec![format!("name={option}")]),
             docker_root_dir: Some(folder.to_owned()),
             ..Default::default()
         };
-        assert_eq!(root(&info("rootless", "/home/u/docker"), socket), socket);
-        assert_eq!(root(&info("userns", "/var/lib/docker/231072.231073"), socket), Ids { uid: 231_072, gid: 231_073 });
+        let ids = |uid, gid| Ids { uid, gid };
+        assert_eq!(remapped(&info("userns", "/var/lib/docker/231072.231073")), ids(231_072, 231_073));
         for folder in ["/var/lib/docker", "/var/lib/docker/1.2"] {
-            assert_eq!(root(&info("seccomp,profile=default", folder), socket), Ids { uid: 0, gid: 0 });
+            assert_eq!(remapped(&info("seccomp,profile=default", folder)), ids(0, 0));
         }
+    }
+
+    #[tokio::test]
+    async fn a_listener_is_known_by_itself_and_not_by_its_socket() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let _listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let me = ids_of_this_process();
+        assert_eq!(listener(&Endpoint::Unix(path.clone()), &path).await.unwrap(), me);
+        // Whoever may give the socket away changes nothing by it.
+        let _ = std::os::unix::fs::chown(&path, None, Some(me.gid + 1));
+        assert_eq!(listener(&Endpoint::Unix(path.clone()), &path).await.unwrap(), me);
+    }
+
+    fn ids_of_this_process() -> Ids {
+        Ids { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
     }
 }

@@ -1,4 +1,4 @@
-//! The contract of every runtime, on the fake and on Docker.
+//! The contract of every runtime, on the fake and on each engine.
 
 /// What the fixtures share.
 pub(crate) mod fixture {
@@ -9,6 +9,8 @@ pub(crate) mod fixture {
     use sandbox_core::testkit::contract::Fixture;
     use sandbox_core::{RunRoot, Runtime};
     use sandbox_runtime::guest_program;
+
+    use crate::engine;
 
     /// Whom the agent runs as: an ordinary user, or the one who runs the tests.
     fn agent() -> AgentUser {
@@ -35,10 +37,24 @@ pub(crate) mod fixture {
     }
 
     pub(crate) async fn docker() -> Fixture {
+        on(engine::docker("DOCKER_HOST").await)
+    }
+
+    pub(crate) async fn docker_remap() -> Fixture {
+        on(engine::docker("SANDBOX_TEST_DOCKER_REMAP").await)
+    }
+
+    pub(crate) async fn docker_rootless() -> Fixture {
+        on(engine::docker("SANDBOX_TEST_DOCKER_ROOTLESS").await)
+    }
+
+    fn on(runtime: impl Runtime) -> Fixture {
         let directory = tempfile::tempdir().unwrap();
+        // An engine of another user must reach the run root.
+        open_to_pass(directory.path());
         Fixture {
-            runtime: Arc::new(crate::engine::engine().await) as Arc<dyn Runtime>,
-            image: crate::engine::debian().to_string(),
+            runtime: Arc::new(runtime),
+            image: engine::debian().to_string(),
             agent: AgentUser::default(),
             scratch: "/home/agent".into(),
             run_root: RunRoot::new(directory.path().join("run")),
@@ -60,6 +76,18 @@ mod fake {
 
 mod docker {
     use super::fixture::docker as fixture;
+
+    sandbox_core::contract!(fixture);
+}
+
+mod docker_remap {
+    use super::fixture::docker_remap as fixture;
+
+    sandbox_core::contract!(fixture);
+}
+
+mod docker_rootless {
+    use super::fixture::docker_rootless as fixture;
 
     sandbox_core::contract!(fixture);
 }

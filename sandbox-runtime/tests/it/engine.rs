@@ -12,7 +12,12 @@ use sandbox_runtime::DockerRuntime;
 
 /// Connects to the engine; a test without one fails.
 pub(crate) async fn engine() -> DockerRuntime {
-    DockerRuntime::connect(variable("DOCKER_HOST").parse().unwrap()).await.unwrap()
+    docker("DOCKER_HOST").await
+}
+
+/// Connects to a Docker whose address a variable holds.
+pub(crate) async fn docker(name: &str) -> DockerRuntime {
+    DockerRuntime::connect(variable(name).parse().unwrap()).await.unwrap()
 }
 
 /// Connects to the same engine beside the crate under test.

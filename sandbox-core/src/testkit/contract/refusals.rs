@@ -158,7 +158,8 @@ pub async fn the_workspace_is_mounted(fixture: &Fixture) {
         return;
     }
     let here = HostDirectory::new("sandbox workspace");
-    chown(&*here, Some(fixture.agent.uid()), Some(fixture.agent.gid())).unwrap();
+    let (uid, gid) = agent_outside(fixture).await;
+    chown(&*here, Some(uid), Some(gid)).unwrap();
     std::fs::write(here.join("given"), "by the host").unwrap();
     let sandbox = fixture.builder().workspace(&*here).start().await.unwrap();
     assert_eq!(text(&sandbox, "pwd; cat given; echo made >made").await, "/workspace\nby the host");
@@ -168,6 +169,24 @@ pub async fn the_workspace_is_mounted(fixture: &Fixture) {
     assert!(text(&sandbox, "touch no 2>&1 || true").await.contains("Read-only"));
     sandbox.destroy().await.unwrap();
     assert!(!here.join("no").exists());
+}
+
+/// Who the agent is on the host: somebody else, where containers have a user namespace.
+async fn agent_outside(fixture: &Fixture) -> (u32, u32) {
+    let sandbox = fixture.start().await;
+    let pid = fixture.runtime.state(sandbox.container()).await.unwrap().pid.unwrap();
+    let outside = |map: &str, inside: u32| {
+        let lines = std::fs::read_to_string(format!("/proc/{pid}/{map}")).unwrap();
+        // The first id inside, the first outside, how many (user_namespaces(7)).
+        let mut ranges = lines.lines().map(|line| line.split_whitespace().map(|n| n.parse::<u32>().unwrap()));
+        ranges.find_map(|mut range| {
+            let (first, beyond, count) = (range.next()?, range.next()?, range.next()?);
+            inside.checked_sub(first).filter(|offset| *offset < count).map(|offset| beyond + offset)
+        })
+    };
+    let found = (outside("uid_map", fixture.agent.uid()), outside("gid_map", fixture.agent.gid()));
+    sandbox.destroy().await.unwrap();
+    (found.0.unwrap(), found.1.unwrap())
 }
 
 pub async fn the_disk_of_the_run_directory_may_be_full(fixture: &Fixture) {
