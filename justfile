@@ -31,9 +31,9 @@ docs:
 deny:
     cargo deny check bans licenses sources
 
-# The benchmarks, against the development engine.
-bench *arguments:
-    scripts/engine start && scripts/image && eval "$(scripts/engine env)" && cargo bench --workspace {{ arguments }}
+# One table of the figures to reach, against the development engine; arguments choose figures: exec, start, stream, memory, files.
+bench *figures:
+    scripts/engine start && scripts/image sandbox-debian && eval "$(scripts/engine env)" && cargo bench -p sandbox-benches --bench report -- {{ figures }}
 
 # start, stop, status, env or list of the development engines.
 engine verb="start" *names:

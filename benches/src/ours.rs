@@ -1,0 +1,155 @@
+//! The work, done in a sandbox.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sandbox_core::policy::{Control, Policy};
+use sandbox_core::{Runtime, Sandbox, Status, TransferLimits};
+use sandbox_runtime::DockerRuntime;
+use tokio::io::AsyncReadExt as _;
+
+use crate::{Engine, IMAGE, Result};
+
+/// Starts sandboxes of the standard policy.
+#[derive(Debug)]
+pub struct Ours {
+    runtime: Arc<dyn Runtime>,
+    policy: Policy,
+}
+
+/// The times of one sandbox, from nothing to nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    /// From the first call until the first byte that its program wrote.
+    pub first_output: Duration,
+    /// From the call that ends it until it is gone.
+    pub destroy: Duration,
+}
+
+impl Ours {
+    /// Connects to the engine, and waives what it does not enforce.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn connect(engine: &Engine) -> Result<Self> {
+        let runtime = DockerRuntime::connect(engine.address.parse()?).await?;
+        let lacking = runtime.capabilities().iter().map(|(control, _)| control);
+        let lacking: Vec<Control> = lacking.filter(|control| !runtime.capabilities().is_enforced(*control)).collect();
+        let policy = lacking.into_iter().fold(Policy::standard(), Policy::with_waived);
+        Ok(Self { runtime: Arc::new(runtime), policy })
+    }
+
+    /// Starts a sandbox.
+    ///
+    /// # Errors
+    /// The sandbox's.
+    pub async fn start(&self) -> Result<Sandbox> {
+        let builder = Sandbox::builder().shared_runtime(Arc::clone(&self.runtime));
+        Ok(builder.policy(self.policy.clone()).image(IMAGE).start().await?)
+    }
+
+    /// Starts a sandbox, waits for the first output of a program in it, and destroys it.
+    ///
+    /// # Errors
+    /// The sandbox's.
+    pub async fn turn(&self) -> Result<Turn> {
+        let begun = Instant::now();
+        let sandbox = self.start().await?;
+        let came = Self::first_output(&sandbox).await;
+        let first_output = begun.elapsed();
+        let ended = Instant::now();
+        sandbox.destroy().await?;
+        came.map(|()| Turn { first_output, destroy: ended.elapsed() })
+    }
+
+    async fn first_output(sandbox: &Sandbox) -> Result<()> {
+        // It stays until the sandbox ends, as the engine's container does.
+        let command = sandbox.command("sh").args(["-c", "echo ready; exec sleep infinity"]);
+        command.spawn().await?.stdout().read_u8().await?;
+        Ok(())
+    }
+
+    /// Runs `true` to its end.
+    ///
+    /// # Errors
+    /// The sandbox's.
+    pub async fn exec(sandbox: &Sandbox) -> Result<Duration> {
+        let begun = Instant::now();
+        let output = sandbox.command("true").output().await?;
+        let took = begun.elapsed();
+        if output.exit.status != Status::Code(0) {
+            return Err(format!("true ended with {:?}", output.exit.status).into());
+        }
+        Ok(took)
+    }
+
+    /// Takes this many bytes of a program's output.
+    ///
+    /// # Errors
+    /// The sandbox's.
+    pub async fn stream(sandbox: &Sandbox, bytes: u64) -> Result<Duration> {
+        let begun = Instant::now();
+        let mut counter = Counter(0);
+        let command = sandbox.command("head").args(["-c", &bytes.to_string(), "/dev/zero"]);
+        command.spawn().await?.copy_output(&mut counter, tokio::io::sink()).await?;
+        let took = begun.elapsed();
+        if counter.0 != bytes {
+            return Err(format!("{} bytes came, not {bytes}", counter.0).into());
+        }
+        Ok(took)
+    }
+
+    /// Copies a host directory in; what an earlier copy left is removed first.
+    ///
+    /// # Errors
+    /// The sandbox's.
+    pub async fn upload(sandbox: &Sandbox, from: &Path) -> Result<Duration> {
+        sandbox.command("rm").args(["-rf", INSIDE]).output().await?;
+        let begun = Instant::now();
+        sandbox.upload(from, INSIDE, TransferLimits::default()).await?;
+        Ok(begun.elapsed())
+    }
+
+    /// Copies out what [`upload`](Self::upload) copied in.
+    ///
+    /// # Errors
+    /// The sandbox's.
+    pub async fn download(sandbox: &Sandbox, to: &Path) -> Result<Duration> {
+        let begun = Instant::now();
+        sandbox.download(INSIDE, to, TransferLimits::default()).await?;
+        Ok(begun.elapsed())
+    }
+}
+
+/// Where files go inside.
+const INSIDE: &str = "/home/agent/tree";
+
+/// A writer that counts.
+#[derive(Debug)]
+struct Counter(u64);
+
+impl tokio::io::AsyncWrite for Counter {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        data: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        self.0 += data.len() as u64;
+        std::task::Poll::Ready(Ok(data.len()))
+    }
+
+    fn poll_flush(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+}
