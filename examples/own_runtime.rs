@@ -30,40 +30,31 @@ impl<R: Runtime> Runtime for Timed<R> {
     fn info(&self) -> &RuntimeInfo {
         self.0.info()
     }
-
     // What is reported here is what a policy may count on: report nothing that is not enforced.
     fn capabilities(&self) -> &Capabilities {
         self.0.capabilities()
     }
-
     fn guest(&self) -> &[u8] {
         self.0.guest()
     }
-
     async fn resolve(&self, spec: &SandboxSpec, events: &Events) -> Result<Image> {
         timed("resolve", self.0.resolve(spec, events)).await
     }
-
     async fn create(&self, spec: &SandboxSpec, wiring: &Wiring) -> Result<ContainerId> {
         timed("create", self.0.create(spec, wiring)).await
     }
-
     async fn start(&self, container: &ContainerId) -> Result<()> {
         timed("start", self.0.start(container)).await
     }
-
     async fn state(&self, container: &ContainerId) -> Result<ContainerState> {
         timed("state", self.0.state(container)).await
     }
-
     async fn kill(&self, container: &ContainerId, signal: Signal) -> Result<()> {
         timed("kill", self.0.kill(container, signal)).await
     }
-
     async fn delete(&self, container: &ContainerId) -> Result<()> {
         timed("delete", self.0.delete(container)).await
     }
-
     async fn list(&self) -> Result<Vec<ContainerSummary>> {
         timed("list", self.0.list()).await
     }
