@@ -28,6 +28,9 @@ pub struct Launch {
     pub identities: Identities,
     /// The unpacked image: a directory of the host, shared and never written to.
     pub image: Vec<u8>,
+    /// Directories of the host that belong to the image: each is shown at its own path, never written to, below a layer of
+    /// the container's own.
+    pub trees: Vec<Vec<u8>>,
     /// Where the container's own layer lies.
     pub layer: Layer,
     /// Whether the root file system can be written once all is in place.

@@ -9,6 +9,7 @@ mod delete;
 mod disk;
 mod filter;
 mod hidden;
+mod host;
 mod identities;
 mod images;
 mod launch;
@@ -36,6 +37,7 @@ use sandbox_policy::{Capabilities, ImageRef, SandboxSpec};
 
 use crate::guest_program;
 use cgroups::Cgroups;
+use host::HostImage;
 use identities::FIRST;
 use launch::Launcher;
 use store::Store;
@@ -58,6 +60,10 @@ impl EmbeddedOptions {
 }
 
 /// Runs sandboxes with nothing but the kernel.
+///
+/// The image `host` is always there: the machine's own `/usr`, and of its `/etc` the few files that programs need, below a
+/// layer of the sandbox's own. No home, no key and no account of the machine is in it; but what lies in `/usr` is
+/// readable, so nothing secret may lie there. Other images are imported, and kept in the state directory.
 ///
 /// ```no_run
 /// # async fn example() -> sandbox_core::Result<()> {
@@ -116,6 +122,7 @@ struct Machine {
     info: RuntimeInfo,
     capabilities: Capabilities,
     launcher: Launcher,
+    host: HostImage,
     /// The control groups that containers are made with.
     cgroups: Cgroups,
     /// All that there are, in which an earlier runtime may have left something.

@@ -162,6 +162,9 @@ impl Seen<'_> {
             let target = path(mount);
             !KERNEL_FILE_SYSTEMS.contains(&mount.kind.as_str())
                 && target != Path::new("/")
+                && !(self.wiring.image.id == HOST_IMAGE
+                    && mount.kind == "overlay"
+                    && HOST_TREES.iter().any(|tree| Path::new(tree) == target))
                 && expected.iter().all(|bind| bind.target != target)
                 && ENGINE_FILES.iter().all(|file| Path::new(file) != target)
                 && !(mount.kind == DEVICES && HARMLESS_DEVICES.iter().any(|device| Path::new(device) == target))
@@ -265,6 +268,12 @@ const GUEST_CAPABILITY_NAMES: [&str; 4] = ["KILL", "SETGID", "SETPCAP", "SETUID"
 
 /// File systems that hold no file of the host's disks.
 const KERNEL_FILE_SYSTEMS: [&str; 7] = ["cgroup", "cgroup2", "devpts", "mqueue", "proc", "sysfs", "tmpfs"];
+
+/// The id of the image that is the machine's own programs. Its directories are mounted one by one, each below a layer of
+/// the sandbox's own.
+const HOST_IMAGE: &str = "host";
+
+const HOST_TREES: [&str; 7] = ["/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin", "/usr"];
 
 /// Files that engines write for each container and mount over the image's own.
 const ENGINE_FILES: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];

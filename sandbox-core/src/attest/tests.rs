@@ -176,3 +176,16 @@ fn a_waived_control_is_told_and_not_judged() {
     let disk = attestation.findings().iter().find(|finding| finding.control == Control::Disk).unwrap();
     assert_eq!((disk.verdict, disk.found.as_str()), (Verdict::Waived, "no limit"));
 }
+
+#[test]
+fn the_machines_own_programs_are_mounted_for_their_image_alone() {
+    let (mut inside, outside) = honest();
+    inside.mounts.push(mount("/usr", "overlay", true));
+    let spec = spec(&Policy::standard(), &[]);
+    let image = Image { reference: "host".parse().unwrap(), id: "host".to_owned() };
+    let host = Wiring { image, ..wiring() };
+    Attestation::compare(&spec, &host, &inside, &outside).verify().unwrap();
+    assert!(Attestation::compare(&spec, &wiring(), &inside, &outside).verify().is_err());
+    inside.mounts.push(mount("/home", "overlay", true));
+    assert!(Attestation::compare(&spec, &host, &inside, &outside).verify().is_err());
+}

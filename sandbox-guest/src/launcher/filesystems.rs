@@ -3,7 +3,8 @@
 //! | name | what |
 //! | --- | --- |
 //! | `l` | the image, read-only, with the owners of the user namespace |
-//! | `d` | the container's own layer: `u` for what is written, `w` for the overlay's own work |
+//! | `t0`, `t1` … | directories of the host that belong to the image, in the same way |
+//! | `d` | the container's own layer: `u`, `u0` … for what is written, `w`, `w0` … for the overlays' own work |
 //! | `dev` | the devices |
 //! | `b0`, `b1` … | the host's directories |
 //! | `r` | the new root |
@@ -59,8 +60,16 @@ pub(super) fn gather(launch: &Launch, namespaces: &Namespaces) -> Result<Option<
         Namespaces::Inside => None,
         Namespaces::Outside(_) => Some(outside(&launch.identities)),
     };
-    let number = layer(&launch.layer, owner).during(Step::Layer, "mount the container's own layer")?;
-    image(&launch.image, namespaces).during(Step::Image, "mount the image")?;
+    let number = layer(launch, owner).during(Step::Layer, "mount the container's own layer")?;
+    image(&launch.image, "l", namespaces).during(Step::Image, "mount the image")?;
+    for (index, tree) in launch.trees.iter().enumerate() {
+        let name = format!("t{index}");
+        let show = || -> io::Result<()> {
+            mkdirat(CWD, &name, Mode::from_raw_mode(0o755))?;
+            image(tree, &name, namespaces)
+        };
+        show().during(Step::Image, format!("mount the image's {}", tree.escape_ascii()))?;
+    }
     devices(namespaces, owner).during(Step::System, "make the devices")?;
     for (index, bind) in launch.binds.iter().enumerate() {
         let doing = || format!("mount the host's {}", Path::new(OsStr::from_bytes(&bind.source)).display());
@@ -83,8 +92,8 @@ fn give(name: &str, owner: Option<Identity>) -> io::Result<()> {
     Ok(chownat(CWD, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-fn layer(layer: &Layer, owner: Option<Identity>) -> io::Result<Option<u32>> {
-    let (mount, number) = match layer {
+fn layer(launch: &Launch, owner: Option<Identity>) -> io::Result<Option<u32>> {
+    let (mount, number) = match &launch.layer {
         Layer::Directory(path) => (copy(CWD, path.as_slice(), HARMLESS, None)?, None),
         Layer::Image(path) => {
             let path = Path::new(OsStr::from_bytes(path));
@@ -102,9 +111,12 @@ fn layer(layer: &Layer, owner: Option<Identity>) -> io::Result<Option<u32>> {
         }
     };
     attach_here(&mount, "d")?;
-    for name in ["d/u", "d/w"] {
-        mkdirat(CWD, name, Mode::from_raw_mode(0o755))?;
-        give(name, owner)?;
+    let trees = (0..launch.trees.len()).map(|index| index.to_string());
+    for suffix in trees.chain([String::new()]) {
+        for name in [format!("d/u{suffix}"), format!("d/w{suffix}")] {
+            mkdirat(CWD, &name, Mode::from_raw_mode(0o755))?;
+            give(&name, owner)?;
+        }
     }
     Ok(number)
 }
@@ -127,12 +139,12 @@ fn loop_device(file: &File) -> io::Result<(u32, File)> {
 /// How often another may be quicker.
 const MAX_ATTEMPTS: u32 = 1000;
 
-fn image(path: &[u8], namespaces: &Namespaces) -> io::Result<()> {
+fn image(path: &[u8], name: &str, namespaces: &Namespaces) -> io::Result<()> {
     let owners = match namespaces {
         Namespaces::Inside => None,
         Namespaces::Outside(namespace) => Some(namespace.as_fd()),
     };
-    attach_here(&copy(CWD, path, HARMLESS | READ_ONLY, owners)?, "l")
+    attach_here(&copy(CWD, path, HARMLESS | READ_ONLY, owners)?, name)
 }
 
 /// Fills `/dev` with what every program may count on, and nothing else.

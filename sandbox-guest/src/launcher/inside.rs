@@ -46,7 +46,16 @@ fn become_first(launch: &Launch, gate: &UnixStream, groups: Vec<File>) -> Result
         enter_scratch(launch)?;
         gather(launch, &Namespaces::Inside)?;
     }
-    let root = overlay().during(Step::Overlay, "mount the root file system")?;
+    let root = overlay("l", "", HARMLESS).during(Step::Overlay, "mount the root file system")?;
+    attach_here(&root, "r").during(Step::Overlay, "mount the root file system")?;
+    let attributes = if launch.writable { HARMLESS } else { HARMLESS | READ_ONLY };
+    for (index, tree) in launch.trees.iter().enumerate() {
+        let lay = || {
+            let overlay = overlay(&format!("t{index}"), &index.to_string(), attributes)?;
+            attach(&overlay, &paths::plain_directory(root.as_fd(), tree)?)
+        };
+        lay().during(Step::Overlay, format!("mount the image's {}", tree.escape_ascii()))?;
+    }
     system(launch, root.as_fd())?;
     fill(launch, root.as_fd())?;
     if !launch.writable {
@@ -76,12 +85,11 @@ fn become_user(launch: &Launch) -> io::Result<()> {
 
 /// Lays what is written over what the image holds. `userxattr` is what a user namespace may keep its marks in
 /// (<https://docs.kernel.org/filesystems/overlayfs.html>).
-fn overlay() -> io::Result<OwnedFd> {
+fn overlay(lower: &str, suffix: &str, attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+    let (upper, work) = (format!("d/u{suffix}"), format!("d/w{suffix}"));
     let options =
-        [("source", "sandbox"), ("lowerdir", "l"), ("upperdir", "d/u"), ("workdir", "d/w"), ("userxattr", "")];
-    let root = filesystem("overlay", &options, HARMLESS)?;
-    attach_here(&root, "r")?;
-    Ok(root)
+        [("source", "sandbox"), ("lowerdir", lower), ("upperdir", &upper), ("workdir", &work), ("userxattr", "")];
+    filesystem("overlay", &options, attributes)
 }
 
 /// Mounts the kernel's own file systems, and hides of them what no sandbox may see.

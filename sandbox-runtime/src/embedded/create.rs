@@ -53,7 +53,8 @@ impl Machine {
     }
 
     fn record(&self, spec: &SandboxSpec, wiring: &Wiring) -> Result<Record> {
-        let image = self.image(&wiring.image)?;
+        let agent = (spec.agent().uid(), spec.agent().gid());
+        let image = self.image(&wiring.image, agent)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let mut binds =
             vec![mount("run directory", &wiring.guest_directory, Path::new(GUEST_DIRECTORY), Access::ReadOnly)?];
@@ -69,8 +70,9 @@ impl Machine {
             image: wiring.image.reference.to_string(),
             created: i64::try_from(now).unwrap_or(i64::MAX),
             rootfs: image.rootfs,
+            trees: image.trees,
             environment: image.environment,
-            agent: (spec.agent().uid(), spec.agent().gid()),
+            agent,
             writable: spec.root() == RootFilesystem::Writable,
             open_files: spec.limits().open_files.get().into(),
             disk: self.capabilities.is_enforced(Control::Disk).then(|| spec.limits().disk.bytes()),

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::Machine;
+use super::host::HOST_IMAGE;
 use super::store::{Store, remove, unusable};
 use super::unpack::{Owners, unpack};
 
@@ -19,6 +20,8 @@ use super::unpack::{Owners, unpack};
 pub(super) struct Unpacked {
     /// Its files.
     pub(super) rootfs: PathBuf,
+    /// Directories of the host that belong to it.
+    pub(super) trees: Vec<PathBuf>,
     /// Its environment, as `NAME=value`.
     pub(super) environment: Vec<String>,
 }
@@ -43,17 +46,22 @@ impl Machine {
         let reference = spec.image();
         let id = match reference.local_id() {
             Some(id) => Some(id.to_owned()),
+            None if reference.to_string() == HOST_IMAGE => Some(HOST_IMAGE.to_owned()),
             None => read_name(&self.store, reference)?,
         };
         let image = id.map(|id| Image { reference: reference.clone(), id });
         match image {
-            Some(image) if self.image(&image).is_ok() => Ok(image),
+            Some(image) if image.id == HOST_IMAGE || self.unpacked(&image).is_ok() => Ok(image),
             _ => Err(missing(reference)),
         }
     }
 
-    /// Finds an image's files.
-    pub(super) fn image(&self, image: &Image) -> Result<Unpacked> {
+    /// Finds an image's files, for an agent of a user and a group.
+    pub(super) fn image(&self, image: &Image, agent: (u32, u32)) -> Result<Unpacked> {
+        if image.id == HOST_IMAGE { self.host.provide(&self.store, agent) } else { self.unpacked(image) }
+    }
+
+    fn unpacked(&self, image: &Image) -> Result<Unpacked> {
         let digits = digits(&image.id).ok_or_else(|| missing(&image.reference))?;
         let directory = self.store.images().join(digits);
         let text = match fs::read(directory.join(CONFIGURATION)) {
@@ -65,7 +73,7 @@ impl Machine {
             let message = format!("image {} was kept by something else", image.reference);
             Error::new(ErrorKind::ImageInvalid, message).with_source(error)
         })?;
-        Ok(Unpacked { rootfs: directory.join(ROOTFS), environment })
+        Ok(Unpacked { rootfs: directory.join(ROOTFS), trees: Vec::new(), environment })
     }
 
     /// Unpacks an archive of a root file system, and gives it a name.
@@ -140,6 +148,10 @@ fn file_name(reference: &ImageRef) -> String {
 
 /// Refuses names that say what their content is.
 fn nameable(reference: &ImageRef) -> Result<()> {
+    if reference.to_string() == HOST_IMAGE {
+        let message = format!("image {HOST_IMAGE} is the machine itself; another name is needed to import one");
+        return Err(Error::new(ErrorKind::InvalidInput, message));
+    }
     if reference.is_pinned() {
         let message = format!("image {reference} names its content; a name without a digest is needed to import one");
         return Err(Error::new(ErrorKind::InvalidInput, message));
@@ -168,7 +180,7 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
 
 fn missing(reference: &ImageRef) -> Error {
     Error::new(ErrorKind::ImageMissing, format!("image {reference} is not in the store of the embedded runtime"))
-        .with_hint("import it from an archive of a root file system")
+        .with_hint("import it from an archive of a root file system, or use `host`, the machine's own programs")
 }
 
 /// Hashes what is read through it.

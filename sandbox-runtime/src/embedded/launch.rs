@@ -72,6 +72,7 @@ impl Launcher {
                 .collect(),
             identities: self.ids.identities(agent),
             image: bytes(&record.rootfs),
+            trees: record.trees.iter().map(|tree| bytes(tree)).collect(),
             layer: match record.disk {
                 Some(_) => Layer::Image(bytes(&disk)),
                 None => Layer::Directory(bytes(&directory.join(LAYER))),

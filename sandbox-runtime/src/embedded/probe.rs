@@ -13,6 +13,7 @@ use sandbox_guest::wire::{GUEST_DIRECTORY, GUEST_PROGRAM};
 use sandbox_policy::{Capabilities, Control, Support};
 
 use super::cgroups::{Ceilings, Cgroups};
+use super::host::HostImage;
 use super::identities::Ids;
 use super::launch::{DISK, LAYER, Launcher, SCRATCH};
 use super::process::Process;
@@ -33,6 +34,7 @@ pub(super) fn probe(store: Store, ids: Ids, program: &[u8]) -> Result<Machine> {
         store,
         info,
         launcher,
+        host: HostImage::default(),
         cgroups: every_cgroup.clone(),
         every_cgroup,
         capabilities: Capabilities::new(),
@@ -127,6 +129,7 @@ fn attempt(machine: &Machine, program: &[u8], id: &ContainerId) -> Result<(), La
         image: String::new(),
         created: 0,
         rootfs: image,
+        trees: Vec::new(),
         environment: Vec::new(),
         agent: (1_000, 1_000),
         writable: false,

@@ -25,6 +25,8 @@ pub(super) struct Record {
     pub(super) created: i64,
     /// The unpacked image.
     pub(super) rootfs: PathBuf,
+    /// Directories of the host that belong to the image.
+    pub(super) trees: Vec<PathBuf>,
     /// The image's environment, as `NAME=value`.
     pub(super) environment: Vec<String>,
     /// The agent's user and group inside.

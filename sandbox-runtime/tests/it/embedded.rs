@@ -64,6 +64,9 @@ pub(crate) async fn fixture() -> Fixture {
     }
 }
 
+mod attacks;
+mod leftovers;
+
 mod contract {
     use super::fixture;
 
