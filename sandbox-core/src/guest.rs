@@ -7,6 +7,7 @@
 mod control;
 mod exec;
 mod files;
+mod streams;
 mod terminal;
 
 use std::os::fd::{AsFd as _, OwnedFd};

@@ -3,28 +3,21 @@
 //! The program writes straight into the pipes that the host reads: no process and no copy stands between.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
-use rustix::fs::Mode;
 use sandbox_guest::wire::{Command as Order, Exec, Exit, Reply, Request, WindowSize};
-use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 
 use super::control::unexpected;
+use super::streams::{Kept, Mover, ended, pipe, receiver, sender, writing};
 use super::terminal::Terminal;
 use super::{ANSWER, Control, Guest, failed, shown};
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes of each stream that [`Command::output`] keeps unless told otherwise.
 const OUTPUT_LIMIT: usize = 16 << 20;
-
-/// Bytes that a pipe may hold, where the kernel grants it (`F_SETPIPE_SZ`, fcntl(2)).
-const PIPE_SIZE: usize = 1 << 20;
-
-/// Bytes that are read at once.
-const CHUNK: usize = 256 << 10;
 
 impl Guest {
     /// Prepares to run a program as the agent. A name without a slash is looked up in the sandbox's `PATH`.
@@ -285,9 +278,12 @@ impl Process {
                 let _ = stdin.write_all(&input).await;
             }
         };
+        let (mut out, mut err) = (Mover::default(), Mover::default());
         let exit = {
             let streams = async {
-                tokio::try_join!(copy(&mut self.stdout, &mut stdout), copy(&mut self.stderr, &mut stderr)).map(|_| ())
+                let out = out.copy(&mut self.stdout, &mut stdout);
+                let err = err.copy(&mut self.stderr, &mut stderr);
+                tokio::try_join!(out, err).map(|_| ())
             };
             let ended = async {
                 match self.exit {
@@ -306,8 +302,8 @@ impl Process {
             }
         };
         self.exit = Some(exit);
-        drain(&self.stdout, &mut stdout).await?;
-        drain(&self.stderr, &mut stderr).await?;
+        out.drain(&self.stdout, &mut stdout).await?;
+        err.drain(&self.stderr, &mut stderr).await?;
         stdout.flush().await.map_err(writing)?;
         stderr.flush().await.map_err(writing)?;
         Ok(exit)
@@ -345,138 +341,4 @@ pub(super) fn signal_over(control: &Control, signal: i32) -> Result<()> {
         ));
     }
     control.command(&Order::Signal(signal))
-}
-
-/// Copies until the pipe's end.
-async fn copy(from: &mut pipe::Receiver, to: &mut (impl AsyncWrite + Unpin)) -> Result<()> {
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        let count = from.read(&mut buffer).await.map_err(|error| Error::io("cannot read a program's output", error))?;
-        if count == 0 {
-            return Ok(());
-        }
-        to.write_all(&buffer[..count]).await.map_err(writing)?;
-    }
-}
-
-/// Copies what is in the pipe already, whoever still holds its other end.
-async fn drain(from: &pipe::Receiver, to: &mut (impl AsyncWrite + Unpin)) -> Result<()> {
-    let mut buffer = vec![0; CHUNK];
-    // A pipe holds at most its size; a process that goes on writing gets no more than that.
-    let mut left = PIPE_SIZE;
-    while left > 0 {
-        match rustix::io::retry_on_intr(|| rustix::io::read(from.as_fd(), &mut buffer)) {
-            Ok(0) | Err(rustix::io::Errno::AGAIN) => break,
-            Ok(count) => {
-                to.write_all(&buffer[..count]).await.map_err(writing)?;
-                left = left.saturating_sub(count);
-            }
-            Err(errno) => return Err(Error::io("cannot read a program's output", errno.into())),
-        }
-    }
-    Ok(())
-}
-
-fn writing(error: std::io::Error) -> Error {
-    Error::io("cannot pass on a program's output", error)
-}
-
-/// The first bytes of a stream, and how many came after them.
-#[derive(Debug)]
-struct Kept {
-    bytes: Vec<u8>,
-    limit: usize,
-    dropped: u64,
-}
-
-impl Kept {
-    fn new(limit: usize) -> Self {
-        Self { bytes: Vec::new(), limit, dropped: 0 }
-    }
-}
-
-impl AsyncWrite for Kept {
-    fn poll_write(
-        mut self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-        data: &[u8],
-    ) -> std::task::Poll<std::io::Result<usize>> {
-        let room = self.limit - self.bytes.len();
-        let (kept, dropped) = data.split_at(room.min(data.len()));
-        self.bytes.extend_from_slice(kept);
-        self.dropped += dropped.len() as u64;
-        std::task::Poll::Ready(Ok(data.len()))
-    }
-
-    fn poll_flush(
-        self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::task::Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(
-        self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::task::Poll::Ready(Ok(()))
-    }
-}
-
-/// A pipe: the end to read, the end to write.
-pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(|errno| Error::io("cannot make a pipe", errno.into()))?;
-    // A user's pipes share a budget (pipe(7)); where it is spent, a pipe of the usual size serves as well.
-    let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE_SIZE);
-    // Programs open `/dev/stderr` and its like anew, as a user who is not the one that made the pipe; who does not hold an
-    // end finds no name to open.
-    rustix::fs::fchmod(&write, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH)
-        .map_err(|errno| Error::io("cannot make a pipe", errno.into()))?;
-    Ok((read, write))
-}
-
-/// The reading end of a pipe that nobody writes to.
-fn ended() -> Result<pipe::Receiver> {
-    let (read, _) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(|errno| Error::io("cannot make a pipe", errno.into()))?;
-    receiver(read)
-}
-
-pub(super) fn sender(end: OwnedFd) -> Result<pipe::Sender> {
-    nonblocking(&end)?;
-    pipe::Sender::from_owned_fd(end).map_err(|error| Error::io("cannot use a pipe", error))
-}
-
-pub(super) fn receiver(end: OwnedFd) -> Result<pipe::Receiver> {
-    nonblocking(&end)?;
-    pipe::Receiver::from_owned_fd(end).map_err(|error| Error::io("cannot use a pipe", error))
-}
-
-fn nonblocking(end: &OwnedFd) -> Result<()> {
-    rustix::io::ioctl_fionbio(end, true).map_err(|errno| Error::io("cannot use a pipe", errno.into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn output_beyond_the_limit_is_counted_and_not_kept() {
-        let mut kept = Kept::new(4);
-        kept.write_all(b"abc").await.unwrap();
-        kept.write_all(b"defg").await.unwrap();
-        assert_eq!((kept.bytes.as_slice(), kept.dropped), (b"abcd".as_slice(), 3));
-    }
-
-    #[tokio::test]
-    async fn what_is_in_a_pipe_is_drained_though_its_other_end_stays_open() {
-        let (read, write) = pipe().unwrap();
-        rustix::io::write(&write, b"left").unwrap();
-        let read = receiver(read).unwrap();
-        let mut got = Vec::new();
-        drain(&read, &mut got).await.unwrap();
-        assert_eq!(got, b"left");
-        drop(write);
-    }
 }

@@ -17,7 +17,7 @@ use sandbox_guest::wire::{Command as Order, Entry, Reply, Request, Summary};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 
 use super::control::unexpected;
-use super::exec::{pipe, receiver, sender};
+use super::streams::{pipe, receiver, sender};
 use super::{ANSWER, Control, Guest, shown};
 use crate::{Error, ErrorKind, Result};
 

@@ -1,0 +1,195 @@
+//! A program's streams: the pipes that they travel in, and what moves them.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::unix::pipe;
+
+use crate::{Error, Result};
+
+/// Bytes that a pipe may hold, where the kernel grants it (`F_SETPIPE_SZ`, fcntl(2)).
+const PIPE_SIZE: usize = 1 << 20;
+
+/// Bytes that are read at once.
+const CHUNK: usize = 256 << 10;
+
+/// Moves a stream. What was read and not yet written stays here when a copy is broken off, so that none of it is lost.
+#[derive(Debug, Default)]
+pub(super) struct Mover {
+    buffer: Vec<u8>,
+    /// The part of the buffer that is still to be written.
+    rest: Range<usize>,
+}
+
+impl Mover {
+    /// Copies until the pipe's end; may be broken off at any point.
+    pub(super) async fn copy(&mut self, from: &mut pipe::Receiver, to: &mut (impl AsyncWrite + Unpin)) -> Result<()> {
+        self.buffer.resize(CHUNK, 0);
+        loop {
+            self.write(to).await?;
+            let read = from.read(&mut self.buffer).await;
+            match read.map_err(|error| Error::io("cannot read a program's output", error))? {
+                0 => return Ok(()),
+                count => self.rest = 0..count,
+            }
+        }
+    }
+
+    /// Copies what is in the pipe already, whoever still holds its other end.
+    pub(super) async fn drain(&mut self, from: &pipe::Receiver, to: &mut (impl AsyncWrite + Unpin)) -> Result<()> {
+        self.buffer.resize(CHUNK, 0);
+        // A pipe holds at most its size; a process that goes on writing gets no more than that.
+        let mut left = PIPE_SIZE;
+        loop {
+            self.write(to).await?;
+            if left == 0 {
+                return Ok(());
+            }
+            match rustix::io::retry_on_intr(|| rustix::io::read(from.as_fd(), &mut self.buffer)) {
+                Ok(0) | Err(Errno::AGAIN) => return Ok(()),
+                Ok(count) => {
+                    self.rest = 0..count;
+                    left = left.saturating_sub(count);
+                }
+                Err(errno) => return Err(Error::io("cannot read a program's output", errno.into())),
+            }
+        }
+    }
+
+    async fn write(&mut self, to: &mut (impl AsyncWrite + Unpin)) -> Result<()> {
+        while !self.rest.is_empty() {
+            match to.write(&self.buffer[self.rest.clone()]).await.map_err(writing)? {
+                0 => return Err(writing(io::ErrorKind::WriteZero.into())),
+                count => self.rest.start += count,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first bytes of a stream, and how many came after them.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) bytes: Vec<u8>,
+    limit: usize,
+    pub(super) dropped: u64,
+}
+
+impl Kept {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { bytes: Vec::new(), limit, dropped: 0 }
+    }
+}
+
+impl AsyncWrite for Kept {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        data: &[u8],
+    ) -> std::task::Poll<io::Result<usize>> {
+        let room = self.limit - self.bytes.len();
+        let (kept, dropped) = data.split_at(room.min(data.len()));
+        self.bytes.extend_from_slice(kept);
+        self.dropped += dropped.len() as u64;
+        std::task::Poll::Ready(Ok(data.len()))
+    }
+
+    fn poll_flush(self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+}
+
+/// A pipe: the end to read, the end to write.
+pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|errno| Error::io("cannot make a pipe", errno.into()))?;
+    // A user's pipes share a budget (pipe(7)); where it is spent, a pipe of the usual size serves as well.
+    let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE_SIZE);
+    // Programs open `/dev/stderr` and its like anew, as a user who is not the one that made the pipe; who does not hold an
+    // end finds no name to open.
+    rustix::fs::fchmod(&write, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH)
+        .map_err(|errno| Error::io("cannot make a pipe", errno.into()))?;
+    Ok((read, write))
+}
+
+/// The reading end of a pipe that nobody writes to.
+pub(super) fn ended() -> Result<pipe::Receiver> {
+    let (read, _) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|errno| Error::io("cannot make a pipe", errno.into()))?;
+    receiver(read)
+}
+
+pub(super) fn sender(end: OwnedFd) -> Result<pipe::Sender> {
+    nonblocking(&end)?;
+    pipe::Sender::from_owned_fd(end).map_err(|error| Error::io("cannot use a pipe", error))
+}
+
+pub(super) fn receiver(end: OwnedFd) -> Result<pipe::Receiver> {
+    nonblocking(&end)?;
+    pipe::Receiver::from_owned_fd(end).map_err(|error| Error::io("cannot use a pipe", error))
+}
+
+fn nonblocking(end: &OwnedFd) -> Result<()> {
+    rustix::io::ioctl_fionbio(end, true).map_err(|errno| Error::io("cannot use a pipe", errno.into()))
+}
+
+pub(super) fn writing(error: io::Error) -> Error {
+    Error::io("cannot pass on a program's output", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn output_beyond_the_limit_is_counted_and_not_kept() {
+        let mut kept = Kept::new(4);
+        kept.write_all(b"abc").await.unwrap();
+        kept.write_all(b"defg").await.unwrap();
+        assert_eq!((kept.bytes.as_slice(), kept.dropped), (b"abcd".as_slice(), 3));
+    }
+
+    #[tokio::test]
+    async fn what_is_in_a_pipe_is_drained_though_its_other_end_stays_open() {
+        let (read, write) = pipe().unwrap();
+        rustix::io::write(&write, b"left").unwrap();
+        let read = receiver(read).unwrap();
+        let mut got = Vec::new();
+        Mover::default().drain(&read, &mut got).await.unwrap();
+        assert_eq!(got, b"left");
+        drop(write);
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_is_broken_off_loses_nothing() {
+        let (read, write) = pipe().unwrap();
+        rustix::io::write(&write, b"0123456789").unwrap();
+        let mut read = receiver(read).unwrap();
+        let (mut slow, mut reader) = tokio::io::duplex(4);
+        let mut mover = Mover::default();
+        tokio::select! {
+            biased;
+            result = mover.copy(&mut read, &mut slow) => panic!("the writer takes 4 bytes at once: {result:?}"),
+            () = std::future::ready(()) => {}
+        }
+        let mut got = Vec::new();
+        let drained = async {
+            mover.drain(&read, &mut slow).await.unwrap();
+            drop(slow);
+        };
+        tokio::join!(drained, async { reader.read_to_end(&mut got).await.unwrap() });
+        assert_eq!(got, b"0123456789");
+        drop(write);
+    }
+}
