@@ -95,7 +95,7 @@ impl Guest {
         tokio::time::timeout(ANSWER, self.forward(request, descriptors))
             .await
             .unwrap_or_else(|_| Err(Error::deadline("taking the request", ANSWER)))?;
-        Ok(Control::new(control))
+        Ok(Control::new(control, self.closed.clone()))
     }
 }
 
@@ -106,7 +106,7 @@ async fn carry(channel: UnixStream, mut queue: mpsc::Receiver<Outbound>, events:
         let outbound = tokio::select! {
             biased;
             outbound = queue.recv() => outbound,
-            () = broken_off(&channel) => None,
+            () = hung_up(&channel) => None,
         };
         let Some(outbound) = outbound else { return };
         let control = outbound.descriptors.first();
@@ -137,7 +137,7 @@ async fn carry(channel: UnixStream, mut queue: mpsc::Receiver<Outbound>, events:
 }
 
 /// Waits until the guest has closed the channel, or has said something out of turn.
-async fn broken_off(channel: &UnixStream) {
+async fn hung_up(channel: &UnixStream) {
     let mut byte = [0];
     while channel.readable().await.is_ok() {
         match channel.try_read(&mut byte) {
@@ -193,6 +193,17 @@ pub(crate) fn gone() -> Error {
     Error::new(ErrorKind::SandboxGone, "the sandbox has ended")
 }
 
+/// How long after a request's control the sandbox's own end is seen, if it is what closed the control.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// The error for a control that closed before its last answer: the sandbox has ended, or only whoever served it has.
+async fn broken_off(mut closed: watch::Receiver<bool>) -> Error {
+    match tokio::time::timeout(SETTLE, closed.wait_for(|closed| *closed)).await {
+        Ok(_) => gone(),
+        Err(_) => Error::new(ErrorKind::Guest, "what served the request inside was killed before it was done"),
+    }
+}
+
 /// The error for what the guest could not do.
 pub(crate) fn failed(what: &str, failure: &Failure) -> Error {
     let kind = match failure.kind {
@@ -209,12 +220,4 @@ pub(crate) fn failed(what: &str, failure: &Failure) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_logged_cannot_forge_a_line() {
-        assert_eq!(shown(b"a\nb\x1b[31m"), "a\\nb\\x1b[31m");
-        assert_eq!(shown(&[b'x'; 300]).chars().count(), 257);
-    }
-}
+mod tests;

@@ -7,8 +7,9 @@ use sandbox_guest::frame::{Incoming, Outgoing};
 use sandbox_guest::wire::{Command, Failure, MAX_TO_GUEST, MAX_TO_HOST, Reply};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 
-use super::{failed, gone};
+use super::{broken_off, failed, gone};
 use crate::{Error, ErrorKind, Result};
 
 /// The host's end of a request. Closing it ends what the request started.
@@ -16,11 +17,13 @@ use crate::{Error, ErrorKind, Result};
 pub(crate) struct Control {
     socket: UnixStream,
     incoming: Incoming,
+    /// Whether the sandbox has ended, too.
+    closed: watch::Receiver<bool>,
 }
 
 impl Control {
-    pub(super) fn new(socket: UnixStream) -> Self {
-        Self { socket, incoming: Incoming::new(MAX_TO_HOST) }
+    pub(super) fn new(socket: UnixStream, closed: watch::Receiver<bool>) -> Self {
+        Self { socket, incoming: Incoming::new(MAX_TO_HOST), closed }
     }
 
     /// The next reply and what came with it. May be dropped and called again: nothing is lost.
@@ -34,7 +37,7 @@ impl Control {
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == std::io::ErrorKind::InvalidData => return Err(broken(error)),
-                Err(_) => return Err(gone()),
+                Err(_) => return Err(broken_off(self.closed.clone()).await),
             }
         }
     }

@@ -4,7 +4,6 @@
 //! still change them (CVE-2018-15664). Here the kernel decides, for the agent's own user.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -12,12 +11,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, OFlags};
-use sandbox_guest::tree;
+use sandbox_guest::tree::{self, MAX_NAME};
 use sandbox_guest::wire::{Command as Order, Entry, Reply, Request, Summary};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 
 use super::control::unexpected;
-use super::streams::{pipe, receiver, sender};
+use super::streams::{Patient, pipe, receiver, sender};
 use super::{ANSWER, Control, Guest, shown};
 use crate::{Error, ErrorKind, Result};
 
@@ -26,6 +25,9 @@ const CHUNK: usize = 256 << 10;
 
 /// The most entries that [`Guest::list`] accepts of one directory.
 const MAX_LISTED: usize = 100_000;
+
+/// How long a whole list may take.
+const LIST_WITHIN: Duration = Duration::from_mins(5);
 
 /// How much a whole tree may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,21 +76,37 @@ impl Guest {
         Ok(bytes)
     }
 
-    /// Copies a regular file to a writer; says how many bytes it had.
+    /// Copies a regular file to a writer; says how many bytes it had. It may have as many as a
+    /// [whole tree](TransferLimits::default): a file that takes no room inside, since it is all holes, takes room outside.
     ///
     /// # Errors
     /// As [`read`](Self::read), and `Io` if the writer fails.
-    pub async fn read_to(&self, path: impl AsRef<OsStr>, mut to: impl AsyncWrite + Unpin) -> Result<u64> {
-        let path = absolute(path.as_ref())?;
+    pub async fn read_to(&self, path: impl AsRef<OsStr>, to: impl AsyncWrite + Unpin) -> Result<u64> {
+        self.read_within(path.as_ref(), to, TransferLimits::default()).await
+    }
+
+    pub(super) async fn read_within(
+        &self,
+        path: &OsStr,
+        mut to: impl AsyncWrite + Unpin,
+        limits: TransferLimits,
+    ) -> Result<u64> {
+        let path = absolute(path)?;
         let what = format!("reading {}", shown(&path));
         let (ours, theirs) = pipe()?;
         let mut control = self.request(Request::Read { path }, vec![theirs]).await?;
-        within(&what, TransferLimits::default().deadline, async {
-            let mut from = tokio::io::BufReader::with_capacity(CHUNK, receiver(ours)?);
+        let copied = within(&what, limits.deadline, async {
+            let from = tokio::io::BufReader::with_capacity(CHUNK, receiver(ours)?);
+            let mut from = from.take(limits.bytes.saturating_add(1));
             tokio::io::copy_buf(&mut from, &mut to).await.map_err(|error| Error::io(&*what, error))
         })
         .await?;
-        Ok(done(&mut control, &what).await?.bytes)
+        if copied > limits.bytes {
+            let text = format!("{what}: the file has more than {} bytes", limits.bytes);
+            return Err(Error::new(ErrorKind::Exhausted, text));
+        }
+        done(&mut control, &what).await?;
+        Ok(copied)
     }
 
     /// Writes a file, which appears whole or not at all.
@@ -136,17 +154,7 @@ impl Guest {
         let path = absolute(path.as_ref())?;
         let what = format!("listing {}", shown(&path));
         let mut control = self.request(Request::List { path }, Vec::new()).await?;
-        let mut all = Vec::new();
-        loop {
-            match control.answer(&what, ANSWER).await? {
-                (Reply::Entries(entries), _) if all.len() + entries.len() <= MAX_LISTED => all.extend(entries),
-                (Reply::Entries(_), _) => {
-                    return Err(Error::new(ErrorKind::Exhausted, format!("{what}: more than {MAX_LISTED} entries")));
-                }
-                (Reply::Done(_), _) => break,
-                (reply, _) => return Err(unexpected(&what, &reply)),
-            }
-        }
+        let mut all = within(&what, LIST_WITHIN, listed(&mut control, &what)).await?;
         all.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(all)
     }
@@ -198,8 +206,8 @@ impl Guest {
         let name = from.file_name().unwrap_or_default().as_bytes().to_vec();
         let (theirs, ours) = pipe()?;
         let mut control = self.request(Request::Unpack { path: to }, vec![theirs]).await?;
-        let packed = blocking(&what, limits.deadline, move || {
-            let (out, limits) = (io::BufWriter::with_capacity(CHUNK, File::from(ours)), limits.tree());
+        let packed = blocking(&what, limits.deadline, ours, move |pipe| {
+            let (out, limits) = (io::BufWriter::with_capacity(CHUNK, pipe), limits.tree());
             match FileType::from_raw_mode(rustix::fs::fstat(&source)?.st_mode) {
                 FileType::Directory => tree::pack(&source, out, &limits),
                 _ => tree::pack_file(&name, &source, out, &limits),
@@ -232,19 +240,49 @@ impl Guest {
         let target = open(to, OFlags::RDONLY | OFlags::DIRECTORY).map_err(|error| Error::io(&*what, error))?;
         let (ours, theirs) = pipe()?;
         let mut control = self.request(Request::Pack { path: from }, vec![theirs]).await?;
-        let unpacked = blocking(&what, limits.deadline, move || {
-            tree::unpack(io::BufReader::with_capacity(CHUNK, File::from(ours)), target.as_fd(), &limits.tree())
+        let unpacked = blocking(&what, limits.deadline, ours, move |pipe| {
+            tree::unpack(io::BufReader::with_capacity(CHUNK, pipe), target.as_fd(), &limits.tree())
         })
         .await?;
-        // The guest's own reason, where it has one, explains more than a stream that ended early.
-        let sent = match (done(&mut control, &what).await, unpacked.as_ref()) {
-            (Err(error), Err(_)) if error.kind() != ErrorKind::SandboxGone => return Err(error),
-            (sent, _) => sent,
+        let unpacked = match unpacked {
+            Ok(unpacked) => unpacked,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                // The guest says best why its stream ended early.
+                done(&mut control, &what).await?;
+                return Err(Error::io(what, error));
+            }
+            Err(error) => return Err(Error::io(what, error)),
         };
-        let unpacked = unpacked.map_err(|error| Error::io(&*what, error))?;
-        let sent = sent?;
+        let sent = done(&mut control, &what).await?;
         Ok(Summary { skipped: sent.skipped, skipped_entries: sent.skipped_entries, ..unpacked })
     }
+}
+
+/// Takes the entries of a directory, each of which must be one that a directory can have.
+async fn listed(control: &mut Control, what: &str) -> Result<Vec<Entry>> {
+    let mut all = Vec::new();
+    loop {
+        match control.answer(what, ANSWER).await? {
+            (Reply::Entries(entries), _) if !entries.is_empty() => {
+                if all.len() + entries.len() > MAX_LISTED {
+                    return Err(Error::new(ErrorKind::Exhausted, format!("{what}: more than {MAX_LISTED} entries")));
+                }
+                if let Some(entry) = entries.iter().find(|entry| !is_name(&entry.name)) {
+                    let text = format!("{what}: the guest named an entry {}, which none can be", shown(&entry.name));
+                    return Err(Error::new(ErrorKind::Guest, text));
+                }
+                all.extend(entries);
+            }
+            (Reply::Done(_), _) => return Ok(all),
+            (reply, _) => return Err(unexpected(what, &reply)),
+        }
+    }
+}
+
+/// Whether a name stays in its directory when it is joined to a path.
+fn is_name(name: &[u8]) -> bool {
+    let dots = name == b"." || name == b"..";
+    !name.is_empty() && !dots && name.len() <= MAX_NAME && !name.contains(&b'/') && !name.contains(&0)
 }
 
 /// Makes what was written last, and hears that it is.
@@ -268,15 +306,17 @@ async fn within<T>(what: &str, deadline: Duration, work: impl Future<Output = Re
     tokio::time::timeout(deadline, work).await.unwrap_or_else(|_| Err(Error::deadline(what, deadline)))
 }
 
-/// Runs file work on a thread of its own. When it is given up, the control closes, the guest's end of the pipe with
-/// it, and the thread's next read or write ends the work.
+/// Runs file work on a thread of its own. When it is given up, the thread's next read or write ends the work, though
+/// whoever has the other end of the pipe inside may neither move nor end.
 async fn blocking<T: Send + 'static>(
     what: &str,
     deadline: Duration,
-    work: impl FnOnce() -> T + Send + 'static,
+    pipe: OwnedFd,
+    work: impl FnOnce(Patient) -> T + Send + 'static,
 ) -> Result<T> {
+    let (pipe, _wanted) = Patient::new(pipe)?;
     within(what, deadline, async {
-        tokio::task::spawn_blocking(work)
+        tokio::task::spawn_blocking(move || work(pipe))
             .await
             .map_err(|error| Error::new(ErrorKind::Io, format!("{what}: the work was broken off")).with_source(error))
     })

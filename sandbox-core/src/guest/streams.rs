@@ -4,6 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd as _, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -107,6 +108,56 @@ impl AsyncWrite for Kept {
         _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<io::Result<()>> {
         std::task::Poll::Ready(Ok(()))
+    }
+}
+
+/// The host's end of a pipe, for a thread that waits for whoever has the other end, until it is given up.
+#[derive(Debug)]
+pub(super) struct Patient {
+    end: OwnedFd,
+    /// Hangs up when nobody wants the work any more.
+    given_up: OwnedFd,
+}
+
+impl Patient {
+    /// Takes over an end; whoever drops what comes with it gives up the work.
+    pub(super) fn new(end: OwnedFd) -> Result<(Self, OwnedFd)> {
+        nonblocking(&end)?;
+        let (given_up, wanted) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map_err(|errno| Error::io("cannot make a pipe", errno.into()))?;
+        Ok((Self { end, given_up }, wanted))
+    }
+
+    /// Makes a call until it does not need to wait for the pipe.
+    fn patiently(&self, wanted: PollFlags, mut call: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<usize> {
+        loop {
+            // Asks for no event of the second: what has ended is told unasked (poll(2)).
+            let mut ready = [PollFd::new(&self.end, wanted), PollFd::new(&self.given_up, PollFlags::empty())];
+            rustix::io::retry_on_intr(|| poll(&mut ready, None))?;
+            if !ready[1].revents().is_empty() {
+                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the work was given up"));
+            }
+            match call() {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                result => return Ok(result?),
+            }
+        }
+    }
+}
+
+impl io::Read for Patient {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.patiently(PollFlags::IN, || rustix::io::read(&self.end, &mut *buffer))
+    }
+}
+
+impl io::Write for Patient {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.patiently(PollFlags::OUT, || rustix::io::write(&self.end, buffer))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
