@@ -50,8 +50,25 @@ pub(crate) fn as_agent<T>(agent: Identity, call: impl FnOnce() -> io::Result<T>)
     result
 }
 
+/// Runs a call that may signal what the agent may and nothing of root's: kill(2) asks for the sender's effective and real
+/// ids, of which one becomes the agent's and the other nobody's. The saved one stays root's, so that there is a way back,
+/// and neither of those that count for whoever would signal this process is the agent's.
+pub(crate) fn with_agents_reach<T>(agent: Identity, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    if !geteuid().is_root() {
+        return call();
+    }
+    let nobody = if agent.uid == NOBODY { NOBODY - 1 } else { NOBODY };
+    set_thread_res_uid(Uid::from_raw(nobody), Uid::from_raw(agent.uid), None)?;
+    let result = call();
+    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?;
+    result
+}
+
+/// The kernel's own user of that name (`user_namespaces(7)`, "overflowuid").
+const NOBODY: u32 = 65534;
+
 /// Gives up every id and privilege but the agent's.
-pub(crate) fn become_nobody_else(agent: Identity) -> io::Result<()> {
+fn become_nobody_else(agent: Identity) -> io::Result<()> {
     let privileged = geteuid().is_root();
     drop_privileges(agent, privileged)?;
     verify(agent, privileged)

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::time::Instant;
 
 use rustix::process::{Pid, getpid};
 
@@ -39,10 +40,14 @@ pub(crate) fn own() -> i32 {
     getpid().as_raw_nonzero().get()
 }
 
-/// Finds all processes below this one.
-pub(crate) fn descendants() -> io::Result<Vec<Process>> {
+/// Finds all processes below this one; an error when that takes too long, as where very many share a small part of a
+/// processor.
+pub(crate) fn descendants(until: Instant) -> io::Result<Vec<Process>> {
     let mut children: HashMap<i32, Vec<Process>> = HashMap::new();
     for entry in std::fs::read_dir("/proc")? {
+        if Instant::now() >= until {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         // A process may end between its name and its status.
         let Ok(entry) = entry else { continue };
         if let Some(process) = entry.file_name().to_str().and_then(process) {
@@ -88,6 +93,8 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -98,6 +105,12 @@ mod tests {
         assert_eq!(parse_stat(b"7 (a) S 1 (b\n) R 99 8"), Some(Stat { parent: 99, group: 8 }));
         assert_eq!(parse_stat(b"7 (a"), None);
         assert_eq!(parse_stat(b""), None);
+    }
+
+    #[test]
+    fn a_look_that_takes_too_long_is_an_error() {
+        assert_eq!(descendants(Instant::now()).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(descendants(Instant::now() + Duration::from_mins(1)).is_ok());
     }
 
     proptest! {

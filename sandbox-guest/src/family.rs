@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, wait};
 use sandbox_guest::wire::{Identity, Status};
 
-use crate::agent::{as_agent, become_nobody_else};
+use crate::agent::{as_agent, with_agents_reach};
 use crate::descendants::{Process, children, descendants};
 use crate::{deadline, sys};
 
@@ -27,7 +27,8 @@ const MAX_KILLS: usize = 1000;
 /// How long a family is chased before all that the agent runs is ended with it.
 const MAX_CHASE: Duration = Duration::from_secs(2);
 
-/// How long a family may take to vanish; only a process that the kernel itself holds takes longer.
+/// How long a family may take to vanish before its end is told all the same; only a process that the kernel itself holds
+/// takes longer.
 const MAX_END: Duration = Duration::from_secs(5);
 
 /// How long one wait for a child's end lasts.
@@ -53,8 +54,10 @@ pub(crate) struct Family {
 
 /// Whether there is a child, alive or not yet reaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Children {
+pub(crate) enum Children {
+    /// There is none.
     None,
+    /// There is one at least.
     Some,
 }
 
@@ -90,70 +93,91 @@ impl Family {
         }
     }
 
-    /// Ends all of the family; `signals` becomes readable when a child ends.
+    /// Ends all of the family, and tells whether any of it is left; `signals` becomes readable when a child ends.
     ///
     /// It is stopped first, so that it holds still. Whoever forks and exits faster than it can be found is met by killing
     /// its group, in which no fork escapes, or else as our own child, over and over; and who outruns even that takes all
     /// else that the agent runs along.
-    pub(crate) fn end(&mut self, signals: impl AsFd) {
+    pub(crate) fn end(&mut self, signals: impl AsFd) -> Children {
         let (patient, latest) = (deadline::after(MAX_CHASE), deadline::after(MAX_END));
-        while self.reap_all() == Children::Some && Instant::now() < latest {
-            self.stop();
+        let (mut killed, mut outrun) = (HashSet::new(), false);
+        while self.reap_all() == Children::Some {
+            if Instant::now() >= latest {
+                return Children::Some;
+            }
+            if Instant::now() < patient {
+                self.stop(patient);
+                outrun = Instant::now() >= patient;
+            }
+            if outrun {
+                self.end_agent();
+            }
             // Without /proc only the program's own group can be named.
             if let Some(program) = self.program.filter(|_| self.status.is_none()) {
                 self.kill(-program.as_raw_nonzero().get(), libc::SIGKILL);
             }
-            self.signal_all(&descendants().unwrap_or_default(), Signal::KILL);
+            let found = descendants(latest);
+            let mut fresh = found.is_err();
+            let found = found.unwrap_or_default();
+            self.signal_all(&found, Signal::KILL, latest);
+            // Who was killed and is still there is held by the kernel: it forks no more, and is waited for.
+            for process in found {
+                fresh |= killed.insert(process.pid);
+            }
             for _ in 0..MAX_KILLS {
                 if self.reap_all() == Children::None {
-                    return;
+                    return Children::None;
                 }
                 match children() {
-                    Ok(found) if !found.is_empty() => self.signal_all(&found, Signal::KILL),
+                    Ok(found) if !found.is_empty() && Instant::now() < patient => {
+                        self.signal_all(&found, Signal::KILL, patient);
+                    }
                     _ => break,
                 }
                 wait_for_child(&signals, Duration::ZERO);
             }
-            if self.territory == Territory::Namespace && Instant::now() >= patient {
-                self.end_agent();
-            }
-            wait_for_child(&signals, LOOK_AGAIN);
+            outrun |= fresh && Instant::now() >= patient;
+            wait_for_child(&signals, if fresh { LOOK_AGAIN } else { LOOK_AGAIN * 10 });
         }
+        Children::None
+    }
+
+    /// Ends what is left of the family, however long it takes: whoever leaves it to process 1 lets it go free.
+    pub(crate) fn outlast(&mut self, signals: impl AsFd) {
+        while self.end(&signals) == Children::Some {}
     }
 
     /// Ends every process of the agent in this namespace: a kill of all is one step for the kernel, in which no fork
-    /// escapes (kill(2)). It takes a process that is the agent and nobody else, since the supervisors are to stay.
+    /// escapes (kill(2)). It takes no new process, since whoever forks without end leaves no room for one.
     fn end_agent(&self) {
-        let killer = sys::spawn(&mut || {
-            let gone = become_nobody_else(self.agent).and_then(|()| sys::kill(-1, libc::SIGKILL));
-            u8::from(gone.is_err())
-        });
-        // Where the limit of processes keeps it from being made, what is being killed makes room for the next try.
-        drop(killer);
+        if self.territory == Territory::Namespace {
+            // Nobody may be left by now; else they are tried again.
+            let _ = with_agents_reach(self.agent, || sys::kill(-1, libc::SIGKILL));
+        }
     }
 
-    /// Stops the family until nobody new appears in it.
-    fn stop(&self) {
+    /// Stops the family until nobody new appears in it, or time is up: where processors are short, each look is long.
+    fn stop(&self, until: Instant) {
         let mut stopped = HashSet::new();
         for _ in 0..MAX_STOPS {
-            let found = descendants().unwrap_or_default();
+            let Ok(found) = descendants(until) else { return };
             let fresh: Vec<_> = found.into_iter().filter(|process| stopped.insert(process.pid)).collect();
             if fresh.is_empty() {
                 return;
             }
-            self.signal_all(&fresh, Signal::STOP);
+            self.signal_all(&fresh, Signal::STOP, until);
         }
     }
 
     /// Sends a signal to processes and to their groups. A group cannot reach beyond the family: its members are of one
-    /// session (credentials(7)), and the program began its own.
-    fn signal_all(&self, processes: &[Process], signal: Signal) {
+    /// session (credentials(7)), and the program began its own. When time is up, so is what one at a time can do.
+    fn signal_all(&self, processes: &[Process], signal: Signal, until: Instant) {
         let ours = sys::group();
         let groups: HashSet<_> = processes.iter().map(|process| process.stat.group).collect();
         for group in groups.into_iter().filter(|&group| group > 1 && group != ours) {
             self.kill(-group, signal.as_raw());
         }
-        for process in processes {
+        for process in processes.iter().take_while(|_| Instant::now() < until) {
             self.signal(process, signal);
         }
     }

@@ -107,18 +107,21 @@ impl Supervisor {
             match self.step(guest) {
                 Ok(Next::Watch) => {}
                 Ok(Next::End) => {
-                    self.family.end(&self.signals);
-                    return self.tell(guest);
+                    return self.end(guest);
                 }
-                Ok(Next::Vanish) | Err(_) => return self.family.end(&self.signals),
+                Ok(Next::Vanish) | Err(_) => return self.family.outlast(&self.signals),
             }
             if let (Some(_), None) = (self.family.status(), &self.report) {
-                if self.timed_out {
-                    self.family.end(&self.signals);
-                }
-                return self.tell(guest);
+                return if self.timed_out { self.end(guest) } else { self.tell(guest) };
             }
         }
+    }
+
+    /// Ends all of the family and tells the host; who takes longer to vanish than a host should wait is not let go.
+    fn end(&mut self, guest: &Guest) {
+        self.family.end(&self.signals);
+        self.tell(guest);
+        self.family.outlast(&self.signals);
     }
 
     /// Waits for one thing to happen and deals with it.
