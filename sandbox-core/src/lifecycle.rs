@@ -107,7 +107,8 @@ async fn live(
         Start { plan: &plan, events: &events, stopped: &mut stopped, teardown: &mut teardown }.run(spec).await;
     let cause = match started {
         Err(error) => {
-            let cause = if error.kind() == ErrorKind::SandboxGone { Cause::Cancelled } else { Cause::Failed };
+            let wanted = matches!(stopped.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+            let cause = if wanted { Cause::Failed } else { Cause::Cancelled };
             let residue = unwind(&events, cause, &mut teardown).await;
             // A caller who has given up needs no reason.
             let _ = tell.send(Err(error.with_residue(residue)));

@@ -3,7 +3,7 @@
 use std::io;
 
 use rustix::fs::Mode;
-use rustix::process::{Gid, Resource, Rlimit, Uid, geteuid, getgroups, setrlimit, umask};
+use rustix::process::{Gid, Resource, Rlimit, Uid, geteuid, getgroups, nice, setrlimit, umask};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, no_new_privs, set_capabilities,
     set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
@@ -28,8 +28,22 @@ pub(crate) fn become_agent(setup: &Setup) -> Result<(), Refusal> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
         .map_err(|error| Refusal::Limits(error.into()))?;
     umask(Mode::WGRP | Mode::WOTH);
+    step_back();
     become_nobody_else(setup.agent).map_err(Refusal::Privileges)
 }
+
+/// Lets the guest go first: where processors are short, its supervisors are to run before what they supervise, and where
+/// memory is, the agent's processes are to be killed before them (`oom_score_adj`, proc(5)). The agent can take back the
+/// second, for itself alone, and not the first.
+fn step_back() {
+    // Whoever has stepped back already may not be able to go further.
+    let _ = nice(NICE);
+    // Without /proc, the kernel weighs by size alone, and the guest is small.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+}
+
+/// How far the agent's processes are behind the guest's.
+const NICE: i32 = 10;
 
 /// Whether this process, if it is not root, already is the agent and nobody else.
 pub(crate) fn is_agent(agent: Identity) -> io::Result<bool> {

@@ -10,9 +10,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, geteuid, getpid, set_child_subreaper, set_dumpable_behavior};
 use sandbox_guest::frame::{Incoming, receive, send};
-use sandbox_guest::wire::{FailureKind, Hello, MAX_TO_GUEST, MAX_TO_HOST, PROTOCOL, Request, Setup};
+use sandbox_guest::wire::{FailureKind, Hello, MAX_TO_GUEST, MAX_TO_HOST, PROTOCOL, Reply, Request, Setup};
 
 use crate::agent::is_agent;
 use crate::cgroup::MemoryEvents;
@@ -24,6 +25,9 @@ use crate::{attest, deadline, files, supervise, sys};
 
 /// How long the host may take to answer the first message.
 const MAX_SETUP: Duration = Duration::from_mins(1);
+
+/// How long a worker whose host has gone may take to clean up.
+const MAX_TIDYING: Duration = Duration::from_secs(2);
 
 /// What holds for every request.
 #[derive(Debug)]
@@ -167,9 +171,49 @@ impl Guest {
         match request {
             Request::Attest => attest::run(self, &control),
             Request::Exec(exec) => supervise::run(self, exec, control, streams),
-            request => files::run(self, request, control, streams),
+            request => self.watch(request, control, streams),
         }
     }
+
+    /// Has a request about files carried out by a process that becomes the agent, and ends it when the host has gone: the
+    /// agent may stop that process, and cannot stop this one.
+    fn watch(&self, request: Request, control: Control, streams: Vec<OwnedFd>) {
+        // The worker's end is to be waited for, so that its number stays its own.
+        sys::default_signals();
+        let mut work = match pipe_with(PipeFlags::CLOEXEC) {
+            Ok((ended, alive)) => Some((ended, alive, request, control, streams)),
+            Err(error) => return told(&control, &error.into()),
+        };
+        let worker = sys::spawn(&mut || {
+            if let Some((ended, _alive, request, control, streams)) = work.take() {
+                drop(ended);
+                files::run(self, request, control, streams);
+            }
+            0
+        });
+        let Some((ended, alive, _, control, streams)) = work else { return };
+        drop((alive, streams));
+        match worker {
+            Ok(worker) => {
+                // What has ended is told unasked (poll(2)), and there is nothing else to hear.
+                let mut ready = [PollFd::new(&control, PollFlags::empty()), PollFd::new(&ended, PollFlags::empty())];
+                let _ = rustix::io::retry_on_intr(|| poll(&mut ready, None));
+                // A worker that hears of it cleans up after itself.
+                let patience = deadline::until(deadline::after(MAX_TIDYING));
+                let mut ready = [PollFd::new(&ended, PollFlags::empty())];
+                let _ = rustix::io::retry_on_intr(|| poll(&mut ready, Some(&patience)));
+                let _ = sys::kill(worker.as_raw_nonzero().get(), libc::SIGKILL);
+            }
+            Err(error) => told(&control, &error),
+        }
+    }
+}
+
+/// Tells a host that its request could not be started.
+fn told(control: &Control, error: &io::Error) {
+    let failed = failed("request could not be started", error);
+    // A host that does not take the answer has gone.
+    let _ = control.post(&Reply::Failed(failure(FailureKind::Exhausted, failed.errno, failed.message)), &[]);
 }
 
 /// How many descriptors a request brings beside its control.

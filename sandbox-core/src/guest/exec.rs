@@ -9,12 +9,16 @@ use std::time::Duration;
 use sandbox_guest::wire::{Command as Order, Exec, Exit, Reply, Request, WindowSize};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
+use tokio::time::Instant;
 
 use super::control::unexpected;
 use super::streams::{Kept, Mover, ended, pipe, receiver, sender, writing};
 use super::terminal::Terminal;
 use super::{ANSWER, Control, Guest, failed, shown};
 use crate::{Error, ErrorKind, Result};
+
+/// How long the guest may take to end what is past its deadline and its grace.
+const UNWINDING: Duration = Duration::from_secs(30);
 
 /// Bytes of each stream that [`Command::output`] keeps unless told otherwise.
 const OUTPUT_LIMIT: usize = 16 << 20;
@@ -122,6 +126,7 @@ impl Command {
     /// made, `SandboxGone`.
     pub async fn spawn(self) -> Result<Process> {
         let what = self.what();
+        let latest = self.latest();
         let (stdin_theirs, stdin_ours) = pipe()?;
         let (stdout_ours, stdout_theirs) = pipe()?;
         let (stderr_ours, stderr_theirs) = pipe()?;
@@ -140,7 +145,7 @@ impl Command {
             Stdin::Bytes(bytes) => bytes,
             Stdin::Null | Stdin::Pipe => Vec::new(),
         };
-        Ok(Process { control, pid, stdin, input, stdout, stderr, exit: None })
+        Ok(Process { control, pid, latest, stdin, input, stdout, stderr, exit: None })
     }
 
     /// Runs the program to its end and keeps what it wrote.
@@ -167,12 +172,19 @@ impl Command {
     /// As [`spawn`](Self::spawn).
     pub async fn terminal(mut self, size: WindowSize) -> Result<Terminal> {
         let what = self.what();
+        let latest = self.latest();
         self.exec.terminal = Some(size);
         let mut control = self.guest.request(Request::Exec(self.exec), Vec::new()).await?;
         match control.answer(&what, ANSWER).await? {
-            (Reply::Started { pid }, descriptors) => Terminal::new(control, pid, descriptors),
+            (Reply::Started { pid }, descriptors) => Terminal::new(control, pid, latest, descriptors),
             (reply, _) => Err(unexpected(&what, &reply)),
         }
+    }
+
+    /// When the guest must have said that the program has ended, whatever it is busy with.
+    fn latest(&self) -> Option<Instant> {
+        let deadline = Duration::from_millis(self.exec.deadline?);
+        Instant::now().checked_add(deadline + Duration::from_millis(self.exec.grace) + UNWINDING)
     }
 
     fn what(&self) -> String {
@@ -185,6 +197,7 @@ impl Command {
 pub struct Process {
     control: Control,
     pid: u32,
+    latest: Option<Instant>,
     stdin: Option<pipe::Sender>,
     input: Vec<u8>,
     stdout: pipe::Receiver,
@@ -248,12 +261,12 @@ impl Process {
     /// Waits for the program to end. What it left running goes on; what it wrote can still be read.
     ///
     /// # Errors
-    /// `SandboxGone` if the sandbox ends first.
+    /// `SandboxGone` if the sandbox ends first, `DeadlineExceeded` if the guest does not keep the program's deadline.
     pub async fn wait(&mut self) -> Result<Exit> {
         if let Some(exit) = self.exit {
             return Ok(exit);
         }
-        let exit = exited(&mut self.control).await?;
+        let exit = exited(&mut self.control, self.latest).await?;
         self.exit = Some(exit);
         Ok(exit)
     }
@@ -263,7 +276,7 @@ impl Process {
     /// The end is the program's, not the pipes': a background process that keeps them open holds nobody up.
     ///
     /// # Errors
-    /// `SandboxGone` if the sandbox ends first, `Io` if a writer fails.
+    /// As [`wait`](Self::wait), and `Io` if a writer fails.
     pub async fn copy_output(
         &mut self,
         mut stdout: impl AsyncWrite + Unpin,
@@ -288,7 +301,7 @@ impl Process {
             let ended = async {
                 match self.exit {
                     Some(exit) => Ok(exit),
-                    None => exited(&mut self.control).await,
+                    None => exited(&mut self.control, self.latest).await,
                 }
             };
             tokio::pin!(streams, ended, feed);
@@ -325,8 +338,15 @@ pub struct Output {
     pub stderr_dropped: u64,
 }
 
-pub(super) async fn exited(control: &mut Control) -> Result<Exit> {
-    match control.reply().await? {
+/// The program's end, as the guest tells it. A deadline is the guest's to keep; one that keeps it late is not waited for.
+pub(super) async fn exited(control: &mut Control, latest: Option<Instant>) -> Result<Exit> {
+    let reply = match latest {
+        None => control.reply().await,
+        Some(latest) => tokio::time::timeout_at(latest, control.reply())
+            .await
+            .unwrap_or_else(|_| Err(Error::deadline("the end of a program that is past its deadline", UNWINDING))),
+    };
+    match reply? {
         (Reply::Exited(exit), _) => Ok(exit),
         (Reply::Failed(failure), _) => Err(failed("running the program", &failure)),
         (reply, _) => Err(unexpected("running the program", &reply)),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::fs::{FileType, Mode, OFlags};
 use sandbox_guest::tree::{self, MAX_NAME};
 use sandbox_guest::wire::{Command as Order, Entry, Reply, Request, Summary};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::control::unexpected;
 use super::streams::{Patient, pipe, receiver, sender};
@@ -22,6 +22,9 @@ use crate::{Error, ErrorKind, Result};
 
 /// Bytes that are moved at once.
 const CHUNK: usize = 256 << 10;
+
+/// How long a transfer may stand still.
+const STALL: Duration = Duration::from_mins(1);
 
 /// The most entries that [`Guest::list`] accepts of one directory.
 const MAX_LISTED: usize = 100_000;
@@ -59,20 +62,9 @@ impl Guest {
     /// # Errors
     /// `NotFound`, `Denied`, `InvalidInput` for what is no regular file, `Exhausted` if it is larger.
     pub async fn read(&self, path: impl AsRef<OsStr>, limit: usize) -> Result<Vec<u8>> {
-        let path = absolute(path.as_ref())?;
-        let what = format!("reading {}", shown(&path));
-        let (ours, theirs) = pipe()?;
-        let mut control = self.request(Request::Read { path }, vec![theirs]).await?;
         let mut bytes = Vec::new();
-        let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-        within(&what, TransferLimits::default().deadline, async {
-            receiver(ours)?.take(most).read_to_end(&mut bytes).await.map_err(|error| Error::io(&*what, error))
-        })
-        .await?;
-        if bytes.len() > limit {
-            return Err(Error::new(ErrorKind::Exhausted, format!("{what}: the file has more than {limit} bytes")));
-        }
-        done(&mut control, &what).await?;
+        let limits = TransferLimits { bytes: u64::try_from(limit).unwrap_or(u64::MAX), ..TransferLimits::default() };
+        self.read_within(path.as_ref(), &mut bytes, limits).await?;
         Ok(bytes)
     }
 
@@ -98,7 +90,19 @@ impl Guest {
         let copied = within(&what, limits.deadline, async {
             let from = tokio::io::BufReader::with_capacity(CHUNK, receiver(ours)?);
             let mut from = from.take(limits.bytes.saturating_add(1));
-            tokio::io::copy_buf(&mut from, &mut to).await.map_err(|error| Error::io(&*what, error))
+            let mut copied = 0;
+            loop {
+                let part = moving(&what, from.fill_buf()).await?;
+                let count = part.len();
+                if count == 0 {
+                    break;
+                }
+                to.write_all(part).await.map_err(|error| Error::io(&*what, error))?;
+                from.consume(count);
+                copied += count as u64;
+            }
+            to.flush().await.map_err(|error| Error::io(&*what, error))?;
+            Ok(copied)
         })
         .await?;
         if copied > limits.bytes {
@@ -129,18 +133,29 @@ impl Guest {
         let sent = within(&what, TransferLimits::default().deadline, async {
             let mut from = tokio::io::BufReader::with_capacity(CHUNK, from);
             let mut to = sender(ours)?;
-            let sent = tokio::io::copy_buf(&mut from, &mut to).await;
-            Ok(sent)
+            let mut sent = 0;
+            loop {
+                let part = from.fill_buf().await.map_err(|error| Error::io(&*what, error))?;
+                let count = part.len();
+                if count == 0 {
+                    return Ok(Ok(sent));
+                }
+                match moving(&what, to.write_all(part)).await {
+                    Ok(()) => from.consume(count),
+                    Err(error) => return Ok(Err(error)),
+                }
+                sent += count as u64;
+            }
         })
         .await?;
         let sent = match sent {
             Ok(sent) => sent,
-            // The guest says best why it stopped reading.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            // A guest that stopped reading says best why.
+            Err(error) if error.kind() == ErrorKind::DeadlineExceeded => return Err(error),
+            Err(error) => {
                 done(&mut control, &what).await?;
-                return Err(Error::io(what, error));
+                return Err(error);
             }
-            Err(error) => return Err(Error::io(what, error)),
         };
         commit(&mut control, &what).await?;
         Ok(sent)
@@ -299,6 +314,14 @@ async fn done(control: &mut Control, what: &str) -> Result<Summary> {
     match control.answer(what, ANSWER).await? {
         (Reply::Done(summary), _) => Ok(summary),
         (reply, _) => Err(unexpected(what, &reply)),
+    }
+}
+
+/// Waits for one step of a transfer. The other side is a process of the agent's user, which the agent can stop.
+async fn moving<T>(what: &str, step: impl Future<Output = io::Result<T>>) -> Result<T> {
+    match tokio::time::timeout(STALL, step).await {
+        Ok(result) => result.map_err(|error| Error::io(what, error)),
+        Err(_) => Err(Error::deadline(format!("{what}: a step"), STALL)),
     }
 }
 

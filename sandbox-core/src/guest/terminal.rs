@@ -9,6 +9,7 @@ use rustix::fs::{FileType, fstat, major, minor};
 use sandbox_guest::wire::{Command as Order, Exit, WindowSize};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 use super::Control;
 use super::exec::{exited, signal_over};
@@ -19,12 +20,13 @@ use crate::{Error, ErrorKind, Result};
 pub struct Terminal {
     control: Control,
     pid: u32,
+    latest: Option<Instant>,
     master: AsyncFd<OwnedFd>,
     exit: Option<Exit>,
 }
 
 impl Terminal {
-    pub(super) fn new(control: Control, pid: u32, descriptors: Vec<OwnedFd>) -> Result<Self> {
+    pub(super) fn new(control: Control, pid: u32, latest: Option<Instant>, descriptors: Vec<OwnedFd>) -> Result<Self> {
         let [master] = <[OwnedFd; 1]>::try_from(descriptors).map_err(|given| {
             Error::new(ErrorKind::Guest, format!("{} descriptors instead of one terminal", given.len()))
         })?;
@@ -34,7 +36,7 @@ impl Terminal {
         // SAFETY: an `OwnedFd` is open for as long as it lives, and always names the same descriptor.
         let master = unsafe { AsyncFd::register(master) };
         let master = master.map_err(|error| Error::io("cannot use the terminal", error.into()))?;
-        Ok(Self { control, pid, master, exit: None })
+        Ok(Self { control, pid, latest, master, exit: None })
     }
 
     /// The process id inside.
@@ -70,12 +72,12 @@ impl Terminal {
     /// Waits for the program to end.
     ///
     /// # Errors
-    /// `SandboxGone` if the sandbox ends first.
+    /// As [`Process::wait`](super::Process::wait).
     pub async fn wait(&mut self) -> Result<Exit> {
         if let Some(exit) = self.exit {
             return Ok(exit);
         }
-        let exit = exited(&mut self.control).await?;
+        let exit = exited(&mut self.control, self.latest).await?;
         self.exit = Some(exit);
         Ok(exit)
     }

@@ -310,3 +310,11 @@ fn process_one_reaps_and_its_end_is_everybodys() {
     assert!(host.wait().0.success());
     assert!(read_all(&mut left.stdout).is_empty());
 }
+
+#[test]
+fn a_program_lets_the_guest_go_first() {
+    let host = Host::start();
+    let finished = host.shell("nice; cat /proc/self/oom_score_adj; nice -n -5 true 2>&1; renice -n 0 $$ 2>&1; nice");
+    let lines: Vec<&str> = finished.text().lines().collect();
+    assert_eq!((lines[0], lines[1], lines.last()), ("10", "1000", Some(&"10")), "{lines:?}");
+}

@@ -342,3 +342,20 @@ fn a_host_that_reads_nothing_holds_up_nobody_else() {
     let reading = thread::spawn(move || read(&host, &path).unwrap().len());
     assert_eq!(reading.join().unwrap(), 8 << 20);
 }
+
+#[test]
+fn a_worker_that_the_agent_has_stopped_ends_with_its_control() {
+    let host = Host::start();
+    let path = host.workspace().join("file");
+    let (reader, writer) = io::pipe().unwrap();
+    let control = host.request(&Request::Write { path: bytes(&path), mode: 0o644 }, &[reader.as_fd()]);
+    drop(reader);
+    let watcher = eventually(|| children(host.guest_pid()).first().copied());
+    let worker = eventually(|| children(watcher).first().copied());
+    let pid = rustix::process::Pid::from_raw(worker.try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    eventually(|| (crate::harness::stat(worker)?.0 == 'T').then_some(()));
+    drop(control);
+    eventually(|| (crate::harness::stat(worker).is_none() && children(host.guest_pid()).is_empty()).then_some(()));
+    drop(writer);
+}
