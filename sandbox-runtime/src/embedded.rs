@@ -18,6 +18,7 @@ mod mountinfo;
 mod probe;
 mod process;
 mod record;
+mod removal;
 mod start;
 mod state;
 mod store;
@@ -38,7 +39,7 @@ use sandbox_policy::{Capabilities, ImageRef, SandboxSpec};
 use crate::guest_program;
 use cgroups::Cgroups;
 use host::HostImage;
-use identities::FIRST;
+use identities::{FIRST, Ids};
 use launch::Launcher;
 use store::Store;
 
@@ -48,7 +49,8 @@ use store::Store;
 pub struct EmbeddedOptions {
     /// Where it keeps images and containers; it is made with mode 0700 if it is missing. Two runtimes may share it.
     pub state: PathBuf,
-    /// The host's id for root inside. This one and the 65,535 after it should be nobody else's.
+    /// The host's id for root inside. This one and the 65,535 after it should be nobody else's. Whoever is not root has no
+    /// range to give: there the agent is the caller, in a user namespace with nobody else.
     pub first_id: u32,
 }
 
@@ -92,7 +94,7 @@ impl EmbeddedRuntime {
     /// directory cannot be used.
     pub async fn connect(options: EmbeddedOptions) -> Result<Self> {
         let EmbeddedOptions { state, first_id } = options;
-        let ids = identities::choose(first_id)?;
+        let ids = Ids::choose(first_id)?;
         let machine = blocking(move || probe::probe(Store::open(&state)?, ids, guest_program())).await?;
         Ok(Self { machine: Arc::new(machine) })
     }
@@ -119,6 +121,7 @@ impl EmbeddedRuntime {
 #[derive(Debug)]
 struct Machine {
     store: Store,
+    ids: Ids,
     info: RuntimeInfo,
     capabilities: Capabilities,
     launcher: Launcher,

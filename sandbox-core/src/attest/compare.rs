@@ -134,12 +134,12 @@ impl Seen<'_> {
             .asked("mode 2, none of the tried calls passed")
     }
 
-    /// Whoever is root inside must be somebody else outside.
+    /// Whoever is root inside, if anybody is, must be somebody else outside.
     fn user_namespace(&self) -> Comparison {
         let map = &self.inside.uid_map;
-        let root = map.iter().find(|(within, _, length)| *within == 0 && *length > 0);
+        let is_apart = !map.is_empty() && map.iter().all(|(_, beyond, length)| *beyond != 0 && *length > 0);
         let words: Vec<String> = map.iter().map(|(within, beyond, _)| format!("{within} is {beyond}")).collect();
-        found(words.join(", "), root.is_some_and(|(_, beyond, _)| *beyond != 0)).asked("0 is another user outside")
+        found(words.join(", "), is_apart).asked("nobody is 0 outside")
     }
 
     /// Nothing of the host is mounted but the workspace and the guest's own directory.

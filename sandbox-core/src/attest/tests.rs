@@ -178,6 +178,16 @@ fn a_waived_control_is_told_and_not_judged() {
 }
 
 #[test]
+fn a_namespace_without_root_is_as_good() {
+    let (mut inside, outside) = honest();
+    inside.uid_map = vec![(1000, 5000, 1)];
+    let spec = spec(&Policy::standard(), &[]);
+    Attestation::compare(&spec, &wiring(), &inside, &outside).verify().unwrap();
+    inside.uid_map = vec![(1000, 0, 1)];
+    assert!(Attestation::compare(&spec, &wiring(), &inside, &outside).verify().is_err());
+}
+
+#[test]
 fn the_machines_own_programs_are_mounted_for_their_image_alone() {
     let (mut inside, outside) = honest();
     inside.mounts.push(mount("/usr", "overlay", true));

@@ -20,7 +20,7 @@ use sandbox_guest::frame::send;
 use sandbox_guest::launch::{Cgroup, Launch, MAX_OUTCOME, Outcome, Step, Tmpfs};
 
 use super::filesystems::{Namespaces, bind_name, enter_scratch, gather, place};
-use super::mounts::{HARMLESS, INERT, READ_ONLY, attach, attach_here, copy, filesystem};
+use super::mounts::{HARMLESS, INERT, READ_ONLY, attach, attach_here, copy, copy_all, filesystem};
 use super::{Broken, During as _, paths, sys};
 
 /// Becomes process 1, or says why not.
@@ -102,7 +102,7 @@ fn system(launch: &Launch, root: BorrowedFd<'_>) -> Result<(), Broken> {
     mount("proc", &[], INERT, "/proc")?;
     mount("sysfs", &[], INERT | READ_ONLY, "/sys")?;
     control_groups(&launch.cgroups, root).during(Step::System, "mount the control groups")?;
-    let devices = || place("dev", &paths::plain_directory(root, b"/dev")?);
+    let devices = || attach(&copy_all("dev")?, &paths::plain_directory(root, b"/dev")?);
     devices().during(Step::System, "mount /dev")?;
     let size = launch.shared_memory.to_string();
     mount("tmpfs", &[("size", &size), ("mode", "1777")], INERT, "/dev/shm")?;

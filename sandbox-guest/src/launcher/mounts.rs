@@ -50,6 +50,12 @@ pub(super) fn copy(
     Ok(mount)
 }
 
+/// As [`copy`], with all that is mounted below.
+pub(super) fn copy_all(name: &str) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    Ok(open_tree(CWD, name, flags)?)
+}
+
 /// Puts a mount on a directory or file.
 pub(super) fn attach(mount: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;

@@ -47,16 +47,22 @@ impl Cgroups {
     pub(super) fn discover() -> Result<Self> {
         let path = Path::new("/proc/self/mountinfo");
         let text = fs::read(path).map_err(|error| Error::io("cannot read /proc/self/mountinfo", error))?;
-        let name = match rustix::process::geteuid() {
-            user if user.is_root() => BASE.to_owned(),
-            user => format!("{BASE}-{user}"),
+        let user = rustix::process::geteuid();
+        let (first, second) = if user.is_root() {
+            (PathBuf::from(BASE), PathBuf::from(BASE))
+        } else {
+            let own = fs::read_to_string("/proc/self/cgroup")
+                .map_err(|error| Error::io("cannot read /proc/self/cgroup", error))?;
+            let name = format!("{BASE}-{user}");
+            (PathBuf::from(&name), beside(&own).join(&name))
         };
-        Ok(Self::of(&mountinfo::parse(&text), &name, |mount| {
-            fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default()
+        Ok(Self::of(&mountinfo::parse(&text), [&first, &second], |mount| {
+            let directory = second.parent().map_or_else(|| mount.to_owned(), |parent| mount.join(parent));
+            fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default()
         }))
     }
 
-    fn of(mounts: &[Mounted], base: &str, controllers_of: impl Fn(&Path) -> String) -> Self {
+    fn of(mounts: &[Mounted], bases: [&Path; 2], controllers_of: impl Fn(&Path) -> String) -> Self {
         let mut hierarchies: Vec<Hierarchy> = Vec::new();
         for (controller, control) in LIMITING {
             let first = mounts
@@ -68,7 +74,7 @@ impl Cgroups {
                 })
             };
             let Some(mount) = first.or_else(second) else { continue };
-            let base = mount.target.join(base);
+            let base = mount.target.join(bases[usize::from(mount.kind == "cgroup2")]);
             match hierarchies.iter_mut().find(|hierarchy| hierarchy.base == base) {
                 Some(hierarchy) => hierarchy.limits.push(control),
                 None => hierarchies.push(Hierarchy { base, controllers: first_version(mount), limits: vec![control] }),
@@ -156,6 +162,13 @@ impl Hierarchy {
         }
         Ok(())
     }
+}
+
+/// The group above this process's own in version 2, by the text of `/proc/self/cgroup`: what is delegated to a user holds
+/// that user's processes, and a group with processes has no others below it.
+fn beside(own: &str) -> PathBuf {
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    Path::new(own).parent().map(Path::to_owned).unwrap_or_default()
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {
@@ -312,7 +325,7 @@ mod tests {
             mounted("cgroup", "/c/memory", "rw,memory"),
             mounted("cgroup2", "/c/unified", "rw"),
         ];
-        let cgroups = Cgroups::of(&mounts, "sandbox", |_| "memory pids".to_owned());
+        let cgroups = Cgroups::of(&mounts, [Path::new("sandbox"), Path::new("sandbox")], |_| "memory pids".to_owned());
         let groups = cgroups.groups("x");
         let found: Vec<_> = groups.iter().map(|g| (g.directory.to_str().unwrap(), g.controllers.join(","))).collect();
         assert_eq!(
@@ -330,8 +343,12 @@ mod tests {
 
     #[test]
     fn a_single_hierarchy_serves_all() {
-        let cgroups = Cgroups::of(&[mounted("cgroup2", "/c", "rw")], "s", |_| "cpuset cpu io memory pids".to_owned());
-        assert_eq!(cgroups.groups("x").len(), 1);
+        let cgroups = Cgroups::of(&[mounted("cgroup2", "/c", "rw")], [Path::new("s"), Path::new("user/s")], |_| {
+            "cpuset cpu io memory pids".to_owned()
+        });
+        assert_eq!(cgroups.groups("x"), [Group { directory: "/c/user/s/x".into(), controllers: Vec::new() }]);
+        assert_eq!(beside("1:name=systemd:/x\n0::/user.slice/app.slice/me.scope\n"), Path::new("user.slice/app.slice"));
+        assert_eq!((beside("0::/\n"), beside("")), (PathBuf::new(), PathBuf::new()));
         assert!(LIMITING.iter().all(|(_, control)| !cgroups.lacks(*control)));
     }
 

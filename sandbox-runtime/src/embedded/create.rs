@@ -13,9 +13,11 @@ use sandbox_policy::{Access, Control, RootFilesystem, SandboxSpec, Workspace};
 use super::Machine;
 use super::cgroups::Ceilings;
 use super::disk;
+use super::identities::Ids;
 use super::launch::{DISK, LAYER, SCRATCH};
 use super::record::{Mount, Record, VERSION};
-use super::store::{remove, unusable};
+use super::removal::remove;
+use super::store::unusable;
 
 impl Machine {
     /// Makes a container of a specification.
@@ -60,7 +62,11 @@ impl Machine {
             vec![mount("run directory", &wiring.guest_directory, Path::new(GUEST_DIRECTORY), Access::ReadOnly)?];
         if let Some(Workspace { host, guest, access }) = spec.workspace() {
             let mut workspace = mount("workspace", host.as_path(), guest.as_path(), *access)?;
-            workspace.owner = owner_of(host.as_path())?;
+            workspace.owner = match self.ids {
+                // The caller's files are the agent's already.
+                Ids::Own { .. } => None,
+                Ids::Range { .. } => owner_of(host.as_path())?,
+            };
             binds.push(workspace);
         }
         Ok(Record {

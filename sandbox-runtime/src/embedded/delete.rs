@@ -12,7 +12,8 @@ use super::Machine;
 use super::cgroups::{processes, remove as remove_group};
 use super::process::{hold, send};
 use super::record::{Group, Record};
-use super::store::{remove, unusable};
+use super::removal::remove;
+use super::store::unusable;
 
 impl Machine {
     /// Removes a container; when this returns `Ok`, it is gone.

@@ -12,7 +12,8 @@ use rustix::fs::{SeekFrom, copy_file_range, seek};
 use rustix::io::Errno;
 use sandbox_core::{Error, ErrorKind, Result};
 
-use super::store::{Store, remove, unusable};
+use super::removal::remove;
+use super::store::{Store, unusable};
 
 /// Makes a container's file system of a number of bytes.
 pub(super) fn create(store: &Store, bytes: u64, path: &Path) -> Result<()> {

@@ -13,7 +13,8 @@ use std::sync::{Mutex, PoisonError};
 use sandbox_core::Result;
 
 use super::images::Unpacked;
-use super::store::{Store, remove, unusable};
+use super::removal::remove;
+use super::store::{Store, unusable};
 
 /// The name and the id of the image.
 pub(super) const HOST_IMAGE: &str = "host";

@@ -1,5 +1,6 @@
 //! Who inside is who outside.
 
+use rustix::process::{getegid, geteuid, getgroups};
 use sandbox_core::{Error, ErrorKind, Result};
 use sandbox_guest::launch::Identities;
 use sandbox_guest::wire::Identity;
@@ -7,6 +8,11 @@ use sandbox_guest::wire::Identity;
 /// How ids of a sandbox are those of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ids {
+    /// The agent is the caller, and there is nobody else: what a user may do without privilege.
+    Own {
+        /// The caller.
+        caller: Identity,
+    },
     /// All ids of a sandbox are a range of ids that nobody has.
     Range {
         /// The host's id for root inside.
@@ -15,9 +21,32 @@ pub(super) enum Ids {
 }
 
 impl Ids {
-    /// The maps of a user namespace.
-    pub(super) fn identities(self, _agent: Identity) -> Identities {
+    /// Chooses by who asks: root gives out a range, everybody else has only what is theirs.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a range that has no end, or that holds an id that systems hand out.
+    pub(super) fn choose(first: u32) -> Result<Self> {
+        let most = u32::MAX - LENGTH - 1;
+        if !(LENGTH..=most).contains(&first) {
+            let message = format!("first id {first} is not allowed: {LENGTH} to {most} are");
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        let (user, group) = (geteuid(), getegid());
+        if user.is_root() {
+            return Ok(Self::Range { first });
+        }
+        Ok(Self::Own { caller: Identity { uid: user.as_raw(), gid: group.as_raw() } })
+    }
+
+    /// The maps of a user namespace for an agent.
+    pub(super) fn identities(self, agent: Identity) -> Identities {
         match self {
+            Self::Own { caller } => Identities {
+                users: vec![(agent.uid, caller.uid, 1)],
+                groups: vec![(agent.gid, caller.gid, 1)],
+                first: agent,
+                privileged: false,
+            },
             Self::Range { first } => Identities {
                 users: vec![(0, first, LENGTH)],
                 groups: vec![(0, first, LENGTH)],
@@ -27,27 +56,38 @@ impl Ids {
         }
     }
 
-    /// Who somebody inside is outside.
-    pub(super) fn outside(self, inside: Identity) -> Identity {
+    /// Who the agent is outside.
+    pub(super) fn outside(self, agent: Identity) -> Identity {
         match self {
-            Self::Range { first } => Identity { uid: first + inside.uid, gid: first + inside.gid },
+            Self::Own { caller } => caller,
+            Self::Range { first } => {
+                Identity { uid: first.saturating_add(agent.uid), gid: first.saturating_add(agent.gid) }
+            }
         }
     }
 
     /// Who owns the guest's directory: process 1's user and group, outside.
     pub(super) fn root(self) -> (u32, u32) {
         match self {
+            Self::Own { caller } => (caller.uid, caller.gid),
             Self::Range { first } => (first, first),
         }
     }
 
-    /// What process 1 keeps to become the agent and to end it: `KILL`, `SETGID`, `SETUID` and `SETPCAP`
-    /// (capabilities(7)).
+    /// What process 1 keeps. Root inside needs `KILL`, `SETGID`, `SETUID` and `SETPCAP` to become the agent and to end it
+    /// (capabilities(7)); who is the agent already needs nothing.
     pub(super) fn capabilities(self) -> u64 {
         match self {
+            Self::Own { .. } => 0,
             Self::Range { .. } => 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8,
         }
     }
+}
+
+/// How many groups the caller has beside its own; without privilege they cannot be given up (`user_namespaces(7)`).
+pub(super) fn other_groups() -> usize {
+    let own = getegid();
+    getgroups().map_or(usize::MAX, |groups| groups.iter().filter(|group| **group != own).count())
 }
 
 /// The first id of the range that sandboxes have unless the caller names another. Ranges for users begin at 100,000
@@ -58,25 +98,6 @@ pub(super) const FIRST: u32 = 1_900_000_000;
 /// Ids of a sandbox: as many as ordinary systems use.
 pub(super) const LENGTH: u32 = 65_536;
 
-/// Chooses how ids are mapped, by who asks.
-///
-/// # Errors
-/// `InvalidInput` for a range that has no end, or that holds the host's root; `EngineUnavailable` for whoever is not root.
-pub(super) fn choose(first: u32) -> Result<Ids> {
-    if first < LENGTH || first.checked_add(LENGTH).is_none_or(|end| end == u32::MAX) {
-        let (least, most) = (LENGTH, u32::MAX - LENGTH - 1);
-        let message = format!("first id {first} is not allowed: {least} to {most} are");
-        return Err(Error::new(ErrorKind::InvalidInput, message));
-    }
-    if !rustix::process::geteuid().is_root() {
-        let message = "the embedded runtime makes containers for root alone";
-        return Err(
-            Error::new(ErrorKind::EngineUnavailable, message).with_hint("run as root, or use a rootless engine")
-        );
-    }
-    Ok(Ids::Range { first })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,7 +105,21 @@ mod tests {
     #[test]
     fn a_range_that_touches_the_hosts_ids_is_refused() {
         for first in [0, 1_000, 65_535, u32::MAX, u32::MAX - LENGTH] {
-            assert_eq!(choose(first).unwrap_err().kind(), ErrorKind::InvalidInput, "{first}");
+            assert_eq!(Ids::choose(first).unwrap_err().kind(), ErrorKind::InvalidInput, "{first}");
         }
+        Ids::choose(FIRST).unwrap();
+    }
+
+    #[test]
+    fn nobody_inside_is_root_outside() {
+        let agent = Identity { uid: 1_000, gid: 1_000 };
+        let caller = Identity { uid: 5_000, gid: 6_000 };
+        for ids in [Ids::Range { first: FIRST }, Ids::Own { caller }] {
+            let Identities { users, groups, first, privileged } = ids.identities(agent);
+            assert!(users.iter().chain(&groups).all(|(_, outside, _)| *outside != 0));
+            assert_eq!(privileged, first.uid == 0);
+        }
+        assert_eq!(Ids::Own { caller }.outside(agent), caller);
+        assert_eq!(Ids::Range { first: 100_000 }.outside(agent), Identity { uid: 101_000, gid: 101_000 });
     }
 }

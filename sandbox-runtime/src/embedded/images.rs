@@ -12,7 +12,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::Machine;
 use super::host::HOST_IMAGE;
-use super::store::{Store, remove, unusable};
+use super::removal::remove;
+use super::store::{Store, unusable};
 use super::unpack::{Owners, unpack};
 
 /// An image that is ready to be mounted.

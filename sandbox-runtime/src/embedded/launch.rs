@@ -63,6 +63,8 @@ impl Launcher {
     pub(super) fn request(&self, record: &Record, directory: &Path) -> Launch {
         let agent = Identity { uid: record.agent.0, gid: record.agent.1 };
         let disk = directory.join(DISK);
+        let identities = self.ids.identities(agent);
+        let first = identities.first;
         Launch {
             scratch: bytes(&directory.join(SCRATCH)),
             cgroups: record
@@ -70,7 +72,7 @@ impl Launcher {
                 .iter()
                 .map(|group| Cgroup { directory: bytes(&group.directory), controllers: group.controllers.clone() })
                 .collect(),
-            identities: self.ids.identities(agent),
+            identities,
             image: bytes(&record.rootfs),
             trees: record.trees.iter().map(|tree| bytes(tree)).collect(),
             layer: match record.disk {
@@ -79,7 +81,7 @@ impl Launcher {
             },
             writable: record.writable,
             files: FILES.map(|(path, content)| (path.as_bytes().to_vec(), content.as_bytes().to_vec())).to_vec(),
-            tmpfs: record.tmpfs.iter().map(|(target, size)| memory_file_system(target, *size, agent)).collect(),
+            tmpfs: record.tmpfs.iter().map(|(target, size)| memory_file_system(target, *size, agent, first)).collect(),
             binds: record
                 .binds
                 .iter()
@@ -164,14 +166,13 @@ fn hint(step: Step) -> Option<&'static str> {
     }
 }
 
-/// A home is its user's alone, `/run` is root's, and the rest are everybody's, as in an ordinary system
+/// A home is its user's alone, `/run` is root's (or who is first where there is no root), and the rest are everybody's, as in an ordinary system
 /// (<https://man7.org/linux/man-pages/man7/hier.7.html>).
-fn memory_file_system(target: &str, size: u64, agent: Identity) -> Tmpfs {
-    let root = Identity { uid: 0, gid: 0 };
+fn memory_file_system(target: &str, size: u64, agent: Identity, first: Identity) -> Tmpfs {
     let (mode, owner) = match target {
         home if Path::new(home).starts_with("/home") => (0o700, agent),
-        "/run" => (0o755, root),
-        _ => (0o1777, root),
+        "/run" => (0o755, first),
+        _ => (0o1777, first),
     };
     Tmpfs { target: target.as_bytes().to_vec(), size, mode, owner }
 }

@@ -14,7 +14,7 @@ use sandbox_policy::{Capabilities, Control, Support};
 
 use super::cgroups::{Ceilings, Cgroups};
 use super::host::HostImage;
-use super::identities::Ids;
+use super::identities::{Ids, other_groups};
 use super::launch::{DISK, LAYER, Launcher, SCRATCH};
 use super::process::Process;
 use super::record::{Mount, Record, VERSION};
@@ -29,9 +29,18 @@ pub(super) fn probe(store: Store, ids: Ids, program: &[u8]) -> Result<Machine> {
     for control in LIMITS.into_iter().filter(|control| every_cgroup.lacks(*control)) {
         lacking = lacking.with(control, unsupported("no control group limits it", CGROUP_HINT));
     }
+    if let Ids::Own { .. } = ids {
+        lacking = lacking.with(Control::Disk, unsupported("only root can mount a file system of a size", ROOT_HINT));
+        let others = other_groups();
+        if others > 0 {
+            let why = format!("the caller's {others} other groups cannot be given up without privilege");
+            lacking = lacking.with(Control::AgentUser, unsupported(&why, ROOT_HINT));
+        }
+    }
     let info = info(&store, ids);
     let mut machine = Machine {
         store,
+        ids,
         info,
         launcher,
         host: HostImage::default(),
@@ -70,7 +79,10 @@ fn info(store: &Store, ids: Ids) -> RuntimeInfo {
 /// What holds where a container can be made at all, and the limits that are not known to be missing.
 fn capabilities(cgroups: &Cgroups, ids: Ids) -> Capabilities {
     let by = |by: &str| Support::Enforced { by: by.to_owned() };
-    let Ids::Range { first } = ids;
+    let outside = match ids {
+        Ids::Own { caller } => format!("user namespace, the agent is user {} outside and there is no root", caller.uid),
+        Ids::Range { first } => format!("user namespace, root inside is user {first} outside"),
+    };
     LIMITS.into_iter().fold(
         Capabilities::new()
             .with(Control::CapabilityDrop, by("capability sets"))
@@ -80,7 +92,7 @@ fn capabilities(cgroups: &Cgroups, ids: Ids) -> Capabilities {
             .with(Control::NoNewPrivileges, by("no_new_privs"))
             .with(Control::ReadonlyRootfs, by("read-only mount"))
             .with(Control::Seccomp, by("seccomp"))
-            .with(Control::UserNamespace, by(&format!("user namespace, root inside is user {first} outside"))),
+            .with(Control::UserNamespace, by(&outside)),
         |all, control| all.with(control, by(&cgroups.enforcer(control))),
     )
 }
@@ -142,7 +154,7 @@ fn attempt(machine: &Machine, program: &[u8], id: &ContainerId) -> Result<(), La
             resolved: shown,
             target: "/shown".into(),
             writable: true,
-            owner: Some((1, 1)),
+            owner: matches!(machine.ids, Ids::Range { .. }).then_some((1, 1)),
         }],
         first: None,
         loop_device: None,
@@ -200,5 +212,8 @@ const LIMITS: [Control; 3] = [Control::Cpu, Control::Memory, Control::Pids];
 /// Bytes of the file system of a trial.
 const TRIAL_DISK: u64 = 16 << 20;
 
+/// What to do where privilege is missing.
+const ROOT_HINT: &str = "run as root, or waive the control";
+
 /// What to do where a limit cannot be set.
-const CGROUP_HINT: &str = "boot a kernel with that controller, run as root, or have a group delegated to this user";
+const CGROUP_HINT: &str = "boot a kernel with that controller, run as root, or have a group `sandbox-UID` of each controller given to this user";

@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 use sandbox_core::{ContainerId, Error, ErrorKind, Liveness, Owner, Result, SandboxId};
 
+use super::removal::remove;
+
 /// A directory of the runtime's own.
 #[derive(Clone, Debug)]
 pub(super) struct Store {
@@ -98,19 +100,6 @@ impl Store {
             }
         }
         Ok(())
-    }
-}
-
-/// Removes a file or a tree; what is not there is as good.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(data) if data.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match removed {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
-use sandbox_core::policy::{AgentUser, Policy, PullRule, SandboxRequest};
+use sandbox_core::policy::{AgentUser, Control, Policy, PullRule, SandboxRequest};
 use sandbox_core::testkit::contract::Fixture;
 use sandbox_core::{RunRoot, Runtime as _, own_capabilities};
 use sandbox_runtime::{EmbeddedOptions, EmbeddedRuntime};
@@ -17,7 +17,11 @@ const IMAGE: &str = "sandbox-debian";
 
 /// Where all tests of a run keep their images and containers: unpacking takes longer than any of them.
 fn state() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("embedded")
+    let name = match rustix::process::geteuid() {
+        user if user.is_root() => "embedded".to_owned(),
+        user => format!("{user}/embedded"),
+    };
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
 /// Connects to the machine, with the image in its store.
@@ -44,7 +48,12 @@ pub(crate) async fn runtime() -> EmbeddedRuntime {
 }
 
 async fn is_there(runtime: &EmbeddedRuntime) -> bool {
-    let policy = Policy::standard();
+    let policy = Control::ALL
+        .iter()
+        .filter(|control| {
+            runtime.capabilities().get(**control).is_some() && !runtime.capabilities().is_enforced(**control)
+        })
+        .fold(Policy::standard(), |policy, control| policy.with_waived(*control));
     let rule = sandbox_core::policy::ImageRule { pull: PullRule::Never, ..policy.image() };
     let capabilities = runtime.capabilities().join(&own_capabilities());
     let spec = policy.with_image(rule).check(&SandboxRequest::new(IMAGE.parse().unwrap()), &capabilities).unwrap();
@@ -66,6 +75,7 @@ pub(crate) async fn fixture() -> Fixture {
 
 mod attacks;
 mod leftovers;
+mod unprivileged;
 
 mod contract {
     use super::fixture;

@@ -1,0 +1,82 @@
+//! The same as an ordinary user: the whole contract, in a process of one.
+
+use std::os::unix::fs::{DirBuilderExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sandbox_core::Runtime as _;
+use sandbox_core::policy::{Control, Support};
+
+use super::runtime;
+
+/// An ordinary user, who is the agent of the contract too.
+const USER: u32 = 1_000;
+
+/// Groups of control groups that were given to the user; they go with the test.
+struct Delegated(Vec<PathBuf>);
+
+impl Delegated {
+    fn give() -> Self {
+        let mut given = Vec::new();
+        for controller in ["cpu", "cpu,cpuacct", "memory", "pids"] {
+            let hierarchy = Path::new("/sys/fs/cgroup").join(controller);
+            if !hierarchy.join("tasks").exists() {
+                continue;
+            }
+            let group = hierarchy.join(format!("sandbox-{USER}"));
+            std::fs::create_dir_all(&group).unwrap();
+            chown(&group, Some(USER), Some(USER)).unwrap();
+            given.push(group);
+        }
+        Self(given)
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        for group in &self.0 {
+            let _ = std::fs::remove_dir(group);
+        }
+    }
+}
+
+/// Runs tests of this program as the user, and fails as they do.
+fn as_user(arguments: &[&str]) {
+    if !rustix::process::geteuid().is_root() {
+        // Whoever is an ordinary user already runs the very tests.
+        return;
+    }
+    let own = Path::new(env!("CARGO_TARGET_TMPDIR")).join(USER.to_string());
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&own).unwrap();
+    chown(&own, Some(USER), Some(USER)).unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(arguments)
+        .uid(USER)
+        .gid(USER)
+        .env("HOME", "/nonexistent")
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && !said.contains("running 0 tests"), "{said}");
+}
+
+#[tokio::test]
+async fn the_contract_holds_for_an_ordinary_user() {
+    let _delegated = Delegated::give();
+    as_user(&["embedded::contract", "--test-threads", "2"]);
+    as_user(&["embedded::unprivileged::what_a_user_lacks_is_told", "--exact", "--ignored"]);
+}
+
+#[tokio::test]
+#[ignore = "it is run as an ordinary user by the test above"]
+async fn what_a_user_lacks_is_told() {
+    let runtime = runtime().await;
+    let capabilities = runtime.capabilities();
+    let Some(Support::Unsupported { why, hint }) = capabilities.get(Control::Disk) else { panic!("{capabilities:?}") };
+    assert!(why.contains("only root") && hint.contains("waive"), "{why}; {hint}");
+    for control in [Control::Cpu, Control::Memory, Control::Pids, Control::Seccomp, Control::UserNamespace] {
+        assert!(capabilities.is_enforced(control), "{control}: {:?}", capabilities.get(control));
+    }
+}
