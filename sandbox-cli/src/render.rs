@@ -165,15 +165,20 @@ pub(crate) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -
 
 /// Text from elsewhere with control characters spelled out, so that it can move no cursor.
 pub(crate) fn escaped(text: &str) -> String {
-    let harmless =
-        |c: char| !c.is_control() && !('\u{202a}'..='\u{202e}').contains(&c) && !('\u{2066}'..='\u{2069}').contains(&c);
-    text.chars().flat_map(|c| if harmless(c) { vec![c] } else { c.escape_default().collect() }).collect()
+    text.chars().flat_map(|c| if is_harmless(c) { vec![c] } else { c.escape_default().collect() }).collect()
 }
 
+/// Whether a character moves no cursor and turns no text around.
+fn is_harmless(c: char) -> bool {
+    !c.is_control() && !('\u{202a}'..='\u{202e}').contains(&c) && !('\u{2066}'..='\u{2069}').contains(&c)
+}
+
+/// JSON for a terminal, too: what JSON itself lets stand, such as U+009B, is spelled as it lets it be spelled (RFC 8259).
 fn pretty(json: &impl Serialize) -> io::Result<String> {
-    let mut text = serde_json::to_string_pretty(json).map_err(io::Error::other)?;
-    text.push('\n');
-    Ok(text)
+    let text = serde_json::to_string_pretty(json).map_err(io::Error::other)?;
+    let spelled =
+        |c: char| if c == '\n' || is_harmless(c) { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) };
+    Ok(text.chars().map(spelled).chain(["\n".to_owned()]).collect())
 }
 
 #[derive(Debug, Serialize)]
@@ -194,6 +199,14 @@ mod tests {
     use super::*;
 
     const PLAIN: Screen = Screen { form: Form::Text, volume: Volume::Normal, colour: Colour::Never };
+
+    #[test]
+    fn json_moves_no_cursor_and_says_the_same() {
+        let name = "a\u{9b}31m\u{202e}\n\u{e9}";
+        let text = pretty(&[name]).unwrap();
+        assert!(text.chars().all(|c| c == '\n' || is_harmless(c)), "{text:?}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&text).unwrap(), [name]);
+    }
 
     #[test]
     fn a_refusal_names_each_violation_and_how_to_waive_it() {
