@@ -3,6 +3,7 @@
 //! Invariant: nothing of a container outlives its process 1 but entries in control groups and in the state directory,
 //! which its name leads to; so whoever comes later can remove what a killed process left behind.
 
+mod archive;
 mod cgroups;
 mod create;
 mod delete;
@@ -108,6 +109,26 @@ impl EmbeddedRuntime {
     pub async fn import_rootfs(&self, archive: impl Read + Send + 'static, reference: &ImageRef) -> Result<Image> {
         let (machine, reference) = (Arc::clone(&self.machine), reference.clone());
         blocking(move || machine.import_rootfs(archive, &reference)).await
+    }
+
+    /// Takes an image out of an archive that `docker save` made, or that holds an OCI layout, and gives it a name. Its layers
+    /// are checked against the digests that it names, and may be compressed with gzip.
+    ///
+    /// # Errors
+    /// As [`Self::import_rootfs`]; `ImageInvalid` also for an archive of several images, or of another architecture.
+    pub async fn import_archive(&self, archive: impl Read + Send + 'static, reference: &ImageRef) -> Result<Image> {
+        let (machine, reference) = (Arc::clone(&self.machine), reference.clone());
+        blocking(move || machine.import_archive(archive, &reference)).await
+    }
+
+    /// As [`Self::import_archive`], from the directory of an OCI layout
+    /// (<https://github.com/opencontainers/image-spec/blob/main/image-layout.md>).
+    ///
+    /// # Errors
+    /// As [`Self::import_archive`].
+    pub async fn import_layout(&self, directory: impl Into<PathBuf>, reference: &ImageRef) -> Result<Image> {
+        let (machine, directory, reference) = (Arc::clone(&self.machine), directory.into(), reference.clone());
+        blocking(move || machine.import_layout(&directory, &reference)).await
     }
 
     /// Does something with the machine on a thread that may wait.

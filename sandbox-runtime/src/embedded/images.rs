@@ -14,7 +14,7 @@ use super::Machine;
 use super::host::HOST_IMAGE;
 use super::removal::remove;
 use super::store::{Store, unusable};
-use super::unpack::{Owners, unpack};
+use super::unpack::{Owners, Whiteouts, unpack};
 
 /// An image that is ready to be mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,14 +119,14 @@ fn unpack_rootfs(archive: impl Read, fresh: &std::path::Path) -> Result<String> 
     let rootfs = fresh.join(ROOTFS);
     DirBuilder::new().recursive(true).mode(0o755).create(&rootfs).map_err(|error| unusable(&rootfs, error))?;
     let mut hashed = Hashed { inner: archive, hash: Sha256::new() };
-    unpack(&mut hashed, &rootfs, owners())?;
+    unpack(&mut hashed, &rootfs, owners(), Whiteouts::Kept)?;
     // What follows the archive's end is part of its name too.
     io::copy(&mut hashed, &mut io::sink()).map_err(|error| Error::io("cannot read the archive", error))?;
     Ok(format!("sha256:{}", hexadecimal(&hashed.hash.finalize())))
 }
 
 /// Who the files of an image belong to: only root can give files away.
-fn owners() -> Owners {
+pub(super) fn owners() -> Owners {
     if rustix::process::geteuid().is_root() { Owners::Kept } else { Owners::Caller }
 }
 
@@ -148,7 +148,7 @@ fn file_name(reference: &ImageRef) -> String {
 }
 
 /// Refuses names that say what their content is.
-fn nameable(reference: &ImageRef) -> Result<()> {
+pub(super) fn nameable(reference: &ImageRef) -> Result<()> {
     if reference.to_string() == HOST_IMAGE {
         let message = format!("image {HOST_IMAGE} is the machine itself; another name is needed to import one");
         return Err(Error::new(ErrorKind::InvalidInput, message));
@@ -185,9 +185,9 @@ fn missing(reference: &ImageRef) -> Error {
 }
 
 /// Hashes what is read through it.
-struct Hashed<R> {
-    inner: R,
-    hash: Sha256,
+pub(super) struct Hashed<R> {
+    pub(super) inner: R,
+    pub(super) hash: Sha256,
 }
 
 impl<R: Read> Read for Hashed<R> {

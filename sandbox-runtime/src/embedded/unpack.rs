@@ -3,10 +3,11 @@
 //! Invariants: nothing is touched outside the directory, whatever links the archive makes; no file gains its user
 //! privilege; no device is made; what is read and made is bounded.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -19,6 +20,7 @@ use sandbox_core::{Error, ErrorKind, Result};
 use tar::{Archive, EntryType, Header};
 
 use super::identities::LENGTH;
+use super::removal::remove;
 
 /// Who the files belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,13 +31,24 @@ pub(super) enum Owners {
     Kept,
 }
 
+/// What names that start with `.wh.` mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whiteouts {
+    /// That something of the layers below is gone
+    /// (<https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts>).
+    Applied,
+    /// Nothing: they are names like others.
+    Kept,
+}
+
 /// Unpacks an archive into a directory that is there.
-pub(super) fn unpack(archive: impl Read, directory: &Path, owners: Owners) -> Result<()> {
+pub(super) fn unpack(archive: impl Read, directory: &Path, owners: Owners, whiteouts: Whiteouts) -> Result<()> {
     let root = openat(CWD, directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|error| Error::io(format!("cannot open {}", directory.display()), error.into()))?;
     let tree = Tree { root, owners };
     let mut archive = Archive::new(archive);
     let mut left = MAX_BYTES;
+    let mut made_here = HashSet::new();
     let entries = archive.entries().map_err(unreadable)?;
     for (index, entry) in entries.enumerate() {
         let mut entry = entry.map_err(unreadable)?;
@@ -44,6 +57,15 @@ pub(super) fn unpack(archive: impl Read, directory: &Path, owners: Owners) -> Re
         }
         let path = plain(&entry.path_bytes())?;
         left = left.checked_sub(entry.size()).ok_or_else(|| invalid(format!("more than {MAX_BYTES} bytes")))?;
+        if let (Whiteouts::Applied, Some(name)) = (whiteouts, path.file_name()) {
+            if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT) {
+                let parent = path.parent().unwrap_or(Path::new(""));
+                tree.hide(parent, hidden, &made_here)
+                    .map_err(|error| Error::io(format!("cannot apply {} of the archive", path.display()), error))?;
+                continue;
+            }
+            made_here.extend(path.ancestors().map(Path::to_owned));
+        }
         let link = entry.link_name_bytes().map(std::borrow::Cow::into_owned);
         let header = entry.header().clone();
         let made = tree.add(&path, &header, link.as_deref(), &mut entry)?;
@@ -78,6 +100,29 @@ impl Tree {
             // Devices are the host's, and a pipe without its makers is nothing.
             _ => Ok(()),
         })
+    }
+
+    /// Removes something of the layers below: a name, or all of a directory that this layer has not made.
+    fn hide(&self, parent: &Path, hidden: &[u8], made_here: &HashSet<PathBuf>) -> io::Result<()> {
+        let directory = match openat2(&self.root, shown(parent), DIRECTORY, Mode::empty(), WITHIN) {
+            Ok(directory) => directory,
+            // Nothing is there to be hidden.
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        if hidden != OPAQUE {
+            return match hidden {
+                b"" | b"." | b".." => Err(Errno::INVAL.into()),
+                name => remove(&below(&directory, OsStr::from_bytes(name))),
+            };
+        }
+        for entry in std::fs::read_dir(below(&directory, OsStr::new(".")))? {
+            let name = entry?.file_name();
+            if !made_here.contains(&parent.join(&name)) {
+                remove(&below(&directory, &name))?;
+            }
+        }
+        Ok(())
     }
 
     fn directory(&self, path: &Path, attributes: &Attributes) -> io::Result<()> {
@@ -137,15 +182,12 @@ impl Tree {
     }
 
     fn open(&self, path: &Path) -> io::Result<OwnedFd> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let shown = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        match openat2(&self.root, shown, flags, Mode::empty(), within) {
+        match openat2(&self.root, shown(path), DIRECTORY, Mode::empty(), WITHIN) {
             // Archives may leave directories out.
             Err(Errno::NOENT) => {
                 let (parent, name) = self.parent(path)?.ok_or(Errno::NOENT)?;
                 mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
-                Ok(openat2(&self.root, shown, flags, Mode::empty(), within)?)
+                Ok(openat2(&self.root, shown(path), DIRECTORY, Mode::empty(), WITHIN)?)
             }
             opened => Ok(opened?),
         }
@@ -156,9 +198,30 @@ impl Tree {
         let (parent, name) = self.parent(path)?.ok_or(Errno::ISDIR)?;
         match unlinkat(&parent, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok((parent, name)),
+            // A layer may put a file where one below has a directory.
+            Err(Errno::ISDIR | Errno::PERM) => {
+                remove(&below(&parent, name))?;
+                Ok((parent, name))
+            }
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// What opens a place in the tree, without being able to read it.
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// What keeps every link within the tree.
+const WITHIN: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+
+/// The path as the kernel takes it, which has no empty one.
+fn shown(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
+}
+
+/// A name in a directory that is open, as a path.
+fn below(directory: &OwnedFd, name: &OsStr) -> PathBuf {
+    Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name)
 }
 
 fn is_directory(parent: &OwnedFd, name: &OsStr) -> io::Result<bool> {
@@ -232,6 +295,10 @@ fn unreadable(error: io::Error) -> Error {
         .with_hint("give a plain tar archive of a root file system, not a compressed one")
         .with_source(error)
 }
+
+/// What the names of whiteouts start with, and what follows it in one that speaks of a whole directory.
+const WHITEOUT: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..opq";
 
 /// The longest path: what the kernel takes (`path_resolution(7)`).
 const MAX_PATH: usize = 4096;

@@ -35,7 +35,7 @@ impl Made {
     }
 
     fn unpack(self, directory: &Path) -> Result<()> {
-        unpack(self.0.into_inner().unwrap().as_slice(), directory, Owners::Caller)
+        unpack(self.0.into_inner().unwrap().as_slice(), directory, Owners::Caller, Whiteouts::Kept)
     }
 }
 
@@ -99,10 +99,48 @@ fn what_makes_no_sense_is_refused() {
         assert!(matches!(error.kind(), ErrorKind::ImageInvalid | ErrorKind::NotFound), "{path} {link}: {error:?}");
     }
     let gzip = [0x1f, 0x8b, 8, 0].repeat(300);
-    let error = unpack(gzip.as_slice(), root.path(), Owners::Caller).unwrap_err();
+    let error = unpack(gzip.as_slice(), root.path(), Owners::Caller, Whiteouts::Kept).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ImageInvalid, "{error:?}");
     // A directory's place may be taken by a link of an earlier entry, and then it is the directory that stays.
     symlink("/etc", root.path().join("etc")).unwrap();
     Made::new().add("etc", EntryType::Directory, "", b"").unpack(root.path()).unwrap();
     assert!(!fs::symlink_metadata(root.path().join("etc")).unwrap().is_symlink());
+}
+
+#[test]
+fn a_layer_hides_what_is_below_and_not_its_own() {
+    let root = tempfile::tempdir().unwrap();
+    let layer = |made: Made| {
+        let bytes = made.0.into_inner().unwrap();
+        unpack(bytes.as_slice(), root.path(), Owners::Caller, Whiteouts::Applied).unwrap();
+    };
+    layer(
+        Made::new()
+            .file("a/old", "1")
+            .file("a/deep/old", "1")
+            .file("b/gone", "1")
+            .file("b/stays", "1")
+            .file("c/x", "1"),
+    );
+    layer(
+        Made::new()
+            .file("a/new", "2")
+            .file("a/.wh..wh..opq", "")
+            .file("b/.wh.gone", "")
+            .file("b/.wh.never", "")
+            .file("nowhere/.wh.x", "")
+            .file("c", "a file now"),
+    );
+    let names = |path: &str| {
+        let mut names: Vec<_> = fs::read_dir(root.path().join(path)).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(
+        (names("a"), names("b"), names("")),
+        (vec!["new".into()], vec!["stays".into()], vec!["a".into(), "b".into(), "c".into()])
+    );
+    // A whiteout that would climb is refused.
+    let climbing = Made::new().file("b/.wh...", "").0.into_inner().unwrap();
+    assert!(unpack(climbing.as_slice(), root.path(), Owners::Caller, Whiteouts::Applied).is_err());
 }
