@@ -15,6 +15,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use sandbox_core::{ContainerId, Error, ErrorKind, Liveness, Owner, Result, SandboxId};
 
 use super::removal::remove;
@@ -91,6 +93,13 @@ impl Store {
 
     fn sweep(&self) -> Result<()> {
         let temporary = self.temporary();
+        let lock = fs::File::open(&temporary).map_err(|error| unusable(&temporary, error))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            // Another is at it.
+            Err(Errno::WOULDBLOCK) => return Ok(()),
+            Err(error) => return Err(unusable(&temporary, error.into())),
+        }
         for entry in fs::read_dir(&temporary).map_err(|error| unusable(&temporary, error))? {
             let entry = entry.map_err(|error| unusable(&temporary, error))?;
             let name = entry.file_name();
