@@ -88,7 +88,7 @@ string_form!(RepoId);
 
 fn is_owner(owner: &str) -> bool {
     (1..=39).contains(&owner.len())
-        && owner.split('-').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+        && owner.split(['-', '_']).all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
 fn is_name(name: &str) -> bool {
@@ -100,7 +100,9 @@ fn is_name(name: &str) -> bool {
 }
 
 const KIND: &str = "a repository";
-const OWNER_FORM: &str = "the owner has 1 to 39 letters, digits and single hyphens, none at either end";
+/// An underscore stands in the names of managed users
+/// (<https://docs.github.com/en/enterprise-cloud@latest/admin/managing-iam/iam-configuration-reference/username-considerations-for-external-authentication>).
+const OWNER_FORM: &str = "the owner has 1 to 39 letters, digits and single - or _, none at either end";
 const NAME_FORM: &str = "the name has 1 to 100 of A-Z a-z 0-9 . _ -, is not . or .., and does not \
                          end in .git or .wiki";
 /// GitHub keeps these for the clone URL and for the wiki of a repository.
@@ -114,7 +116,7 @@ mod tests {
 
     #[test]
     fn accepts_and_prints_as_given() {
-        for text in ["a/b", "Rust-Lang/Cargo", "x/.github", "a-b-c/_._", "9/..."] {
+        for text in ["a/b", "Rust-Lang/Cargo", "x/.github", "a-b-c/_._", "mona-lisa_corp/c", "9/..."] {
             assert_eq!(text.parse::<RepoId>().unwrap().to_string(), text);
         }
         let longest = format!("{}/{}", "a".repeat(39), "b".repeat(100));
@@ -139,7 +141,8 @@ mod tests {
             "-a/b",
             "a-/b",
             "a--b/c",
-            "a_b/c",
+            "a__b/c",
+            "a_/c",
             "a/.",
             "a/..",
             "a/b.git",
