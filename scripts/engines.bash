@@ -110,8 +110,12 @@ docker_options() {
 # groups of both versions at once (cgroups(7) calls them hybrid): both are set for our engines alone
 # (https://github.com/containers/common/blob/main/docs/containers.conf.5.md).
 podman_settings() {
-    local files processes
+    local files processes most
     files=$(ulimit -Hn) processes=$(ulimit -Hu)
+    most=$(</proc/sys/kernel/pid_max) # to which Podman lowers its own
+    if [[ $processes == unlimited ]] || ((processes > most)); then
+        processes=$most
+    fi
     cat >"$state/containers.conf" <<TOML
 [containers]
 default_ulimits = ["nofile=$files:$files", "nproc=$processes:$processes"]

@@ -1,14 +1,8 @@
-//! Docker, rootful or rootless.
+//! Docker, as root, rootless or with `userns-remap`.
 
-use async_trait::async_trait;
-use sandbox_core::{
-    ContainerId, ContainerState, ContainerSummary, Events, Image, Result, Runtime, RuntimeInfo, Signal, Wiring,
-};
-use sandbox_policy::{Capabilities, ImageRef, SandboxSpec};
-use tokio::io::AsyncRead;
+use sandbox_core::Result;
 
-use crate::engine::{self, Endpoint, Engine};
-use crate::guest_program;
+use crate::engine::{self, Endpoint, Engine, Product};
 
 /// Runs sandboxes on a Docker engine.
 ///
@@ -27,7 +21,7 @@ use crate::guest_program;
 /// ```
 #[derive(Debug)]
 pub struct DockerRuntime {
-    engine: Engine,
+    pub(crate) engine: Engine,
 }
 
 impl DockerRuntime {
@@ -37,71 +31,8 @@ impl DockerRuntime {
     /// `EngineUnavailable` where nothing, or something else, answers; `DeadlineExceeded` where it does not answer
     /// within seconds. Each names the address.
     pub async fn connect(endpoint: Endpoint) -> Result<Self> {
-        engine::connect(endpoint).await.map(|engine| Self { engine })
-    }
-
-    /// Makes an image of a tar archive, perhaps compressed, that holds a root file system, as `docker import` does.
-    ///
-    /// # Errors
-    /// `InvalidInput` for a reference with a digest or an id, `ImageInvalid`, or one of the engine's.
-    pub async fn import_rootfs<R>(&self, archive: R, reference: &ImageRef) -> Result<Image>
-    where
-        R: AsyncRead + Send + Unpin + 'static,
-    {
-        self.engine.import_rootfs(archive, reference).await
-    }
-
-    /// Takes the images out of an archive that `docker save` made.
-    ///
-    /// # Errors
-    /// `ImageInvalid` for an archive without an image and for images that no sandbox may use, or one of the engine's.
-    pub async fn load_archive<R>(&self, archive: R) -> Result<Vec<Image>>
-    where
-        R: AsyncRead + Send + Unpin + 'static,
-    {
-        self.engine.load_archive(archive).await
+        engine::connect(endpoint, Some(Product::Docker)).await.map(|engine| Self { engine })
     }
 }
 
-#[async_trait]
-impl Runtime for DockerRuntime {
-    fn info(&self) -> &RuntimeInfo {
-        self.engine.info()
-    }
-
-    fn capabilities(&self) -> &Capabilities {
-        self.engine.capabilities()
-    }
-
-    fn guest(&self) -> &[u8] {
-        guest_program()
-    }
-
-    async fn resolve(&self, spec: &SandboxSpec, events: &Events) -> Result<Image> {
-        self.engine.resolve(spec, events).await
-    }
-
-    async fn create(&self, spec: &SandboxSpec, wiring: &Wiring) -> Result<ContainerId> {
-        self.engine.create(spec, wiring).await
-    }
-
-    async fn start(&self, container: &ContainerId) -> Result<()> {
-        self.engine.start(container).await
-    }
-
-    async fn state(&self, container: &ContainerId) -> Result<ContainerState> {
-        self.engine.state(container).await
-    }
-
-    async fn kill(&self, container: &ContainerId, signal: Signal) -> Result<()> {
-        self.engine.kill(container, signal).await
-    }
-
-    async fn delete(&self, container: &ContainerId) -> Result<()> {
-        self.engine.delete(container).await
-    }
-
-    async fn list(&self) -> Result<Vec<ContainerSummary>> {
-        self.engine.list().await
-    }
-}
+engine::runtime_of_an_engine!(DockerRuntime);

@@ -8,13 +8,18 @@ mod delete;
 mod error;
 mod images;
 mod list;
+mod podman;
 mod probe;
+mod product;
 mod quota;
+mod raw;
+mod runtime;
 mod state;
 
 use std::time::Duration;
 
 use bollard::Docker;
+use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder, StartContainerOptions,
 };
@@ -24,19 +29,29 @@ use sandbox_policy::{Capabilities, Control, SandboxSpec};
 pub use connect::Endpoint;
 pub(crate) use connect::connect;
 use error::{Answer, within};
+pub(crate) use product::Product;
+pub(crate) use runtime::runtime_of_an_engine;
 
 /// An engine that was connected to and looked at.
 #[derive(Debug)]
 pub(crate) struct Engine {
+    product: Product,
     docker: Docker,
     endpoint: Endpoint,
     info: RuntimeInfo,
     capabilities: Capabilities,
+    /// The capabilities of a container from which nothing is dropped, without `CAP_`.
+    granted: Vec<String>,
     /// The machine's architecture, in the words that images use: `amd64`.
     architecture: String,
 }
 
 impl Engine {
+    /// Returns the product that answers.
+    pub(crate) fn product(&self) -> Product {
+        self.product
+    }
+
     /// Returns what the engine is.
     pub(crate) fn info(&self) -> &RuntimeInfo {
         &self.info
@@ -49,17 +64,25 @@ impl Engine {
 
     /// Makes a container.
     pub(crate) async fn create(&self, spec: &SandboxSpec, wiring: &Wiring) -> Result<ContainerId> {
+        let made = match self.product {
+            Product::Docker => self.create_by_docker(spec, wiring).await,
+            Product::Podman => podman::create(&self.endpoint, spec, wiring).await,
+        };
+        made.map_err(|answer| {
+            let is_about_a_path = answer.status() == Some(400) || answer.message().contains(NO_FILE);
+            let error = answer.into_error();
+            if is_about_a_path { error.with_hint(create::HINT) } else { error }
+        })
+    }
+
+    async fn create_by_docker(&self, spec: &SandboxSpec, wiring: &Wiring) -> Result<ContainerId, Answer> {
         create::write_hosts(&wiring.guest_directory).await?;
         let quota = if self.capabilities.is_enforced(Control::Disk) { create::Quota::Set } else { create::Quota::None };
         let body = create::body(spec, wiring, quota)?;
         let options = CreateContainerOptionsBuilder::new().name(&wiring.container_name()).build();
-        let made =
-            within(&self.endpoint, CREATE, "create the container", self.docker.create_container(Some(options), body));
-        match made.await {
-            Ok(made) => Ok(ContainerId::new(made.id)),
-            Err(answer) if answer.status() == Some(400) => Err(answer.into_error().with_hint(create::HINT)),
-            Err(answer) => Err(answer.into_error()),
-        }
+        let made = self.docker.create_container(Some(options), body);
+        let made = within(&self.endpoint, CREATE, "create the container", made).await?;
+        Ok(ContainerId::new(made.id))
     }
 
     /// Starts a container.
@@ -70,11 +93,21 @@ impl Engine {
 
     /// Says what a container does and how it is set.
     pub(crate) async fn state(&self, container: &ContainerId) -> Result<ContainerState> {
-        let inspected = self.docker.inspect_container(container.as_str(), None::<InspectContainerOptions>);
-        match within(&self.endpoint, INSPECT, "inspect the container", inspected).await {
-            Ok(inspected) => state::state(inspected),
+        match self.inspect(container).await {
+            Ok(inspected) => state::state(inspected, self.product, &self.granted),
             Err(answer) if answer.status() == Some(404) => Ok(state::gone()),
             Err(answer) => Err(answer.into_error()),
+        }
+    }
+
+    async fn inspect(&self, container: &ContainerId) -> Result<ContainerInspectResponse, Answer> {
+        let what = "inspect the container";
+        match self.product {
+            Product::Docker => {
+                let inspected = self.docker.inspect_container(container.as_str(), None::<InspectContainerOptions>);
+                within(&self.endpoint, INSPECT, what, inspected).await
+            }
+            Product::Podman => podman::inspect(&self.endpoint, what, container).await,
         }
     }
 
@@ -96,10 +129,21 @@ impl Engine {
             Ok(()) => Ok(()),
             // Not there, or not running.
             Err(answer) if matches!(answer.status(), Some(404 | 409)) => Ok(()),
+            Err(answer)
+                if self.product == Product::Podman && NOT_RUNNING.iter().any(|why| answer.message().contains(why)) =>
+            {
+                Ok(())
+            }
             Err(answer) => Err(answer.into_error()),
         }
     }
 }
+
+/// What a missing source of a mount is called by Podman, which answers 500 to everything.
+const NO_FILE: &str = "no such file or directory";
+/// What Podman answers, with 500, to whoever signals a container that has ended, or that goes away meanwhile
+/// (<https://github.com/containers/podman/blob/v4.3.1/libpod/define/errors.go>, `ErrCtrStateInvalid`, `ErrNoSuchCtr`).
+const NOT_RUNNING: [&str; 2] = ["container state improper", "no such container"];
 
 /// What connecting may take, until the engine has said who it is.
 const CONNECT: Duration = Duration::from_secs(5);

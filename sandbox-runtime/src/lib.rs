@@ -1,19 +1,23 @@
 //! Engines that run sandboxes.
 //!
-//! [`DockerRuntime`] and [`EmbeddedRuntime`] implement [`Runtime`](sandbox_core::Runtime). They take what a policy has
-//! agreed to and say it in the words of the engine, or of the kernel; they decide nothing and read no policy. The guest
-//! that every sandbox starts with is part of this crate, built for the same target: [`guest_program`].
+//! [`DockerRuntime`], [`PodmanRuntime`] and [`EmbeddedRuntime`] implement [`Runtime`](sandbox_core::Runtime). They take
+//! what a policy has agreed to and say it in the words of the engine, or of the kernel; they decide nothing and read no
+//! policy. The guest that every sandbox starts with is part of this crate, built for the same target: [`guest_program`].
 
+mod connect;
 mod docker;
 mod embedded;
 mod engine;
 mod guest;
+mod podman;
 mod seccomp;
 
+pub use connect::connect;
 pub use docker::DockerRuntime;
 pub use embedded::{EmbeddedOptions, EmbeddedRuntime};
 pub use engine::Endpoint;
 pub use guest::guest_program;
+pub use podman::PodmanRuntime;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

@@ -276,7 +276,7 @@ const HOST_IMAGE: &str = "host";
 const HOST_TREES: [&str; 7] = ["/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin", "/usr"];
 
 /// Files that engines write for each container and mount over the image's own.
-const ENGINE_FILES: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
+const ENGINE_FILES: [&str; 4] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/run/.containerenv"];
 
 /// The file system in which a host keeps its devices.
 const DEVICES: &str = "devtmpfs";

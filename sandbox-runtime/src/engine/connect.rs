@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use bollard::models::{SystemInfo, SystemVersion};
+use bollard::models::SystemInfo;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use sandbox_core::{Error, ErrorKind, Result, RuntimeInfo};
 use tokio::net::UnixStream;
 
 use super::error::{Answer, within};
 use super::probe::{self, has_security_option};
-use super::{CONNECT, Engine, INSPECT, quota};
+use super::product::Product;
+use super::{CONNECT, Engine, INSPECT, podman, quota, state};
 
 /// Says where an engine listens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -53,8 +54,8 @@ impl FromStr for Endpoint {
     }
 }
 
-/// Connects to an engine, and probes what it enforces.
-pub(crate) async fn connect(endpoint: Endpoint) -> Result<Engine> {
+/// Connects to an engine, of one product or of any, and probes what it enforces.
+pub(crate) async fn connect(endpoint: Endpoint, wanted: Option<Product>) -> Result<Engine> {
     let Endpoint::Unix(path) = &endpoint;
     look(&endpoint, path)?;
     let socket = path.to_str().ok_or_else(|| {
@@ -74,7 +75,7 @@ pub(crate) async fn connect(endpoint: Endpoint) -> Result<Engine> {
         Ok(greeted) => greeted,
         Err(answer) => return Err(unavailable(&endpoint, answer)),
     };
-    let name = engine_name(&endpoint, &version)?;
+    let product = Product::of(&endpoint, &version, wanted)?;
     let info = within(&endpoint, INSPECT, "ask the engine what it can do", docker.info()).await;
     let info = info.map_err(Answer::into_error)?;
     if info.os_type.as_deref() != Some("linux") {
@@ -86,18 +87,31 @@ pub(crate) async fn connect(endpoint: Endpoint) -> Result<Engine> {
         ));
     }
 
-    let root = if has_security_option(&info, "rootless") { listener(&endpoint, path).await? } else { remapped(&info) };
+    let report = match product {
+        Product::Docker => None,
+        Product::Podman => Some(podman::Info::ask(&endpoint).await?),
+    };
+    let root = match &report {
+        Some(report) => report.root(),
+        None if has_security_option(&info, "rootless") => listener(&endpoint, path).await?,
+        None => remapped(&info),
+    };
     let runtime = RuntimeInfo {
-        name: name.to_owned(),
+        name: product.name().to_owned(),
         version: version.version.clone().unwrap_or_default(),
         api: docker.client_version().to_string(),
         endpoint: endpoint.to_string(),
         root_uid: root.uid,
         root_gid: root.gid,
     };
-    let disk = quota::probe(&docker, &endpoint, &info).await?;
+    let capabilities = match &report {
+        Some(report) => report.capabilities(&runtime),
+        None => probe::capabilities(&runtime, &info, quota::probe(&docker, &endpoint, &info).await?),
+    };
     Ok(Engine {
-        capabilities: probe::capabilities(&runtime, &info, disk),
+        product,
+        capabilities,
+        granted: report.map_or_else(|| state::DOCKER_GRANTS.map(str::to_owned).to_vec(), |report| report.granted()),
         architecture: probe::image_architecture(info.architecture.as_deref().unwrap_or_default()).to_owned(),
         docker,
         endpoint,
@@ -105,10 +119,11 @@ pub(crate) async fn connect(endpoint: Endpoint) -> Result<Engine> {
     })
 }
 
+/// A user and a group of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Ids {
-    uid: u32,
-    gid: u32,
+pub(crate) struct Ids {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 /// Looks at the socket before anything is sent to it.
@@ -122,31 +137,12 @@ fn look(endpoint: &Endpoint, path: &Path) -> Result<()> {
     };
     match std::fs::metadata(path) {
         Ok(data) if data.file_type().is_socket() => Ok(()),
-        Ok(_) => Err(unavailable("this is no socket", "give the address of a Docker engine's socket")),
+        Ok(_) => Err(unavailable("this is no socket", "give the address of an engine's socket")),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(unavailable("there is no such socket", "start the engine, or give the address of another"))
         }
         Err(error) => {
             Err(unavailable("its socket cannot be looked at", "run as a user who may use it").with_source(error))
-        }
-    }
-}
-
-/// Names the product, if it is one whose reports are understood here and whose API has what is needed.
-fn engine_name(endpoint: &Endpoint, version: &SystemVersion) -> Result<&'static str> {
-    let components = version.components.iter().flatten();
-    if components.map(|component| component.name.as_str()).any(|name| name.starts_with("Podman")) {
-        let hint = "give the address of a Docker engine: what Podman reports of its limits means something else";
-        return Err(unfit(endpoint, "is Podman", hint));
-    }
-    let api = version.api_version.as_deref().unwrap_or_default();
-    let number = |part: Option<&str>| part.and_then(|part| part.parse::<u32>().ok());
-    let mut parts = api.split('.');
-    match (number(parts.next()), number(parts.next())) {
-        (Some(major), Some(minor)) if (major, minor) >= LEAST_API => Ok("docker"),
-        _ => {
-            let what = format!("speaks version {:?} of Docker's API", super::error::one_line(api));
-            Err(unfit(endpoint, &what, "use Docker 20.10 or newer, which speaks 1.41"))
         }
     }
 }
@@ -182,21 +178,17 @@ fn remapped(info: &SystemInfo) -> Ids {
 fn unavailable(endpoint: &Endpoint, answer: Answer) -> Error {
     let Some(status) = answer.status() else { return answer.into_error() };
     let message = format!("cannot connect: what answers at {endpoint} does not speak Docker's API (status {status})");
-    Error::new(ErrorKind::EngineUnavailable, message).with_hint("give the address of a Docker engine's socket")
+    Error::new(ErrorKind::EngineUnavailable, message).with_hint("give the address of an engine's socket")
 }
 
-fn unfit(endpoint: &Endpoint, what: &str, hint: &str) -> Error {
+pub(crate) fn unfit(endpoint: &Endpoint, what: &str, hint: &str) -> Error {
     Error::new(ErrorKind::EngineUnavailable, format!("the engine at {endpoint} {what}")).with_hint(hint)
 }
 
-/// Docker 20.10: the first with private control group namespaces and with error numbers in seccomp rules.
-const LEAST_API: (u32, u32) = (1, 41);
 const UNUSED: Duration = Duration::from_hours(24);
 
 #[cfg(test)]
 mod tests {
-    use bollard::models::SystemVersionComponents;
-
     use super::*;
 
     #[test]
@@ -217,22 +209,6 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
             assert!(error.to_string().contains(word), "{error}");
             assert!(error.hint().is_some());
-        }
-    }
-
-    #[test]
-    fn refuses_podman_and_what_is_too_old() {
-        let endpoint = Endpoint::Unix("/x".into());
-        let version = |api: &str, component: &str| SystemVersion {
-            api_version: Some(api.to_owned()),
-            components: Some(vec![SystemVersionComponents { name: component.to_owned(), ..Default::default() }]),
-            ..Default::default()
-        };
-        assert_eq!(engine_name(&endpoint, &version("1.41", "Engine")).unwrap(), "docker");
-        assert_eq!(engine_name(&endpoint, &version("2.0", "Engine")).unwrap(), "docker");
-        for (api, component) in [("1.41", "Podman Engine"), ("1.40", "Engine"), ("", "Engine"), ("x.y", "Engine")] {
-            let error = engine_name(&endpoint, &version(api, component)).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::EngineUnavailable);
         }
     }
 

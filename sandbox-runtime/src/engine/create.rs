@@ -114,15 +114,10 @@ fn mounts(spec: &SandboxSpec, wiring: &Wiring) -> Result<Vec<Mount>> {
 /// One mount alone: file systems that are mounted below the source stay out, since an engine may leave them writable
 /// where the rest is read-only (<https://docs.docker.com/engine/storage/bind-mounts/#recursive-mounts>).
 fn bind(field: &str, source: &Path, target: &Path, access: Access) -> Result<Mount> {
-    let text = |path: &Path| match path.to_str() {
-        Some(text) => Ok(Some(text.to_owned())),
-        None => Err(Error::new(ErrorKind::InvalidInput, format!("{field} {} is not UTF-8", path.display()))
-            .with_hint("this engine takes paths in JSON: name a folder whose path is UTF-8")),
-    };
     Ok(Mount {
         typ: Some(MountType::BIND),
-        source: text(source)?,
-        target: text(target)?,
+        source: Some(utf8(field, source)?.to_owned()),
+        target: Some(utf8(field, target)?.to_owned()),
         read_only: Some(access == Access::ReadOnly),
         bind_options: Some(MountBindOptions {
             propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
@@ -130,6 +125,13 @@ fn bind(field: &str, source: &Path, target: &Path, access: Access) -> Result<Mou
             ..Default::default()
         }),
         ..Default::default()
+    })
+}
+
+pub(super) fn utf8<'a>(field: &str, path: &'a Path) -> Result<&'a str> {
+    path.to_str().ok_or_else(|| {
+        Error::new(ErrorKind::InvalidInput, format!("{field} {} is not UTF-8", path.display()))
+            .with_hint("this engine takes paths in JSON: name a folder whose path is UTF-8")
     })
 }
 
@@ -150,13 +152,17 @@ fn memory_file_system(Tmpfs { path, size }: &Tmpfs, agent: AgentUser) -> (String
 ///
 /// An engine that builds no network sandbox leaves `/etc/hosts` empty, and then programs do not find `localhost`.
 pub(crate) async fn write_hosts(directory: &Path) -> Result<()> {
-    let path = directory.join(HOSTS);
+    write(&directory.join(HOSTS), HOSTS_CONTENT).await
+}
+
+/// Writes a file that the agent and the engine may read.
+pub(super) async fn write(path: &Path, content: &str) -> Result<()> {
     let written = async {
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o444);
-        let mut file = tokio::fs::OpenOptions::from(options).open(&path).await?;
-        tokio::io::AsyncWriteExt::write_all(&mut file, HOSTS_CONTENT.as_bytes()).await?;
-        // Readable to the agent, whatever the caller's umask is.
+        let mut file = tokio::fs::OpenOptions::from(options).open(path).await?;
+        tokio::io::AsyncWriteExt::write_all(&mut file, content.as_bytes()).await?;
+        // Readable to everybody, whatever the caller's umask is.
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o444)).await?;
         tokio::io::AsyncWriteExt::flush(&mut file).await
     };
@@ -167,7 +173,7 @@ fn ulimit(name: &str, limit: i64) -> ResourcesUlimits {
     ResourcesUlimits { name: Some(name.to_owned()), soft: Some(limit), hard: Some(limit) }
 }
 
-fn signed(field: &str, value: u64) -> Result<i64> {
+pub(super) fn signed(field: &str, value: u64) -> Result<i64> {
     i64::try_from(value).map_err(|_| {
         Error::new(ErrorKind::InvalidInput, format!("limits.{field} is {value}; at most {} is allowed", i64::MAX))
     })
@@ -178,7 +184,7 @@ pub(crate) const HINT: &str = "the engine must see the workspace and the run dir
                                program does";
 
 /// The file beside the guest that is mounted at [`HOSTS_TARGET`].
-const HOSTS: &str = "hosts";
+pub(super) const HOSTS: &str = "hosts";
 /// Where programs look up host names (<https://man7.org/linux/man-pages/man5/hosts.5.html>).
 pub(crate) const HOSTS_TARGET: &str = "/etc/hosts";
 const HOSTS_CONTENT: &str = "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n";
@@ -186,16 +192,16 @@ const HOSTS_CONTENT: &str = "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost ip6-lo
 /// What process 1 needs to become the agent and to end it
 /// (<https://man7.org/linux/man-pages/man7/capabilities.7.html>): `SETUID`, `SETGID` and `SETPCAP` to drop everything,
 /// `KILL` to end what runs as another user.
-const GUEST_CAPABILITIES: [&str; 4] = ["KILL", "SETGID", "SETPCAP", "SETUID"];
+pub(super) const GUEST_CAPABILITIES: [&str; 4] = ["KILL", "SETGID", "SETPCAP", "SETUID"];
 
 /// Microseconds; the kernel's own default (<https://docs.kernel.org/scheduler/sched-bwc.html>).
-const CPU_PERIOD: i64 = 100_000;
+pub(super) const CPU_PERIOD: i64 = 100_000;
 
 /// Bytes of `/dev/shm`: Docker's default, which many programs count on. It counts as memory of the sandbox.
-const SHARED_MEMORY: i64 = 64 << 20;
+pub(super) const SHARED_MEMORY: i64 = 64 << 20;
 
 /// What is hidden: Docker's own list, and what tells a kernel's or a host's secrets to any user.
-const MASKED_PATHS: [&str; 24] = [
+pub(super) const MASKED_PATHS: [&str; 24] = [
     "/proc/acpi",       // switches of the machine
     "/proc/asound",     // the host's sound cards
     "/proc/cmdline",    // boot parameters may hold secrets

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use bollard::query_parameters::{InspectContainerOptions, RemoveContainerOptionsBuilder};
+use bollard::query_parameters::RemoveContainerOptionsBuilder;
 use sandbox_core::{ContainerId, Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep};
 
 use super::error::within;
-use super::{Engine, GONE, INSPECT, REMOVE};
+use super::{Engine, GONE, REMOVE};
 
 impl Engine {
     /// Removes a container with its volumes, running or not; when this returns `Ok`, it is gone.
@@ -45,8 +45,7 @@ impl Engine {
     }
 
     async fn is_gone(&self, container: &ContainerId) -> Result<bool> {
-        let inspected = self.docker.inspect_container(container.as_str(), None::<InspectContainerOptions>);
-        match within(&self.endpoint, INSPECT, "inspect the container", inspected).await {
+        match self.inspect(container).await {
             Ok(_) => Ok(false),
             Err(answer) if answer.status() == Some(404) => Ok(true),
             Err(answer) => Err(answer.into_error()),

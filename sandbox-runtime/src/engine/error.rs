@@ -35,6 +35,13 @@ impl Answer {
     }
 }
 
+impl From<Error> for Answer {
+    /// The failure of a call that the engine did not answer.
+    fn from(error: Error) -> Self {
+        Self { status: None, message: String::new(), error }
+    }
+}
+
 /// Waits for a call to the engine, up to a deadline. `what` completes "cannot …".
 pub(crate) async fn within<T>(
     endpoint: &Endpoint,
@@ -45,7 +52,7 @@ pub(crate) async fn within<T>(
     match tokio::time::timeout(limit, call).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(failure)) => Err(answer(endpoint, what, failure)),
-        Err(_) => Err(Answer { status: None, message: String::new(), error: late(endpoint, what, limit) }),
+        Err(_) => Err(late(endpoint, what, limit).into()),
     }
 }
 
@@ -76,7 +83,7 @@ pub(crate) fn answer(endpoint: &Endpoint, what: &str, failure: Failure) -> Answe
             let error = Error::new(kind, format!("cannot {what}: the engine says: {message}"));
             Answer { status: None, message, error }
         }
-        failure => Answer { status: None, message: String::new(), error: unanswered(endpoint, what, failure) },
+        failure => unanswered(endpoint, what, failure).into(),
     }
 }
 

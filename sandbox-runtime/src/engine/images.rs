@@ -31,7 +31,7 @@ impl Engine {
                 return Err(missing(reference, "and an id cannot be pulled").with_hint("name it with its registry"));
             }
             (PullRule::Never, _) => {
-                return Err(missing(reference, "and the policy allows no pull").with_hint(BRING));
+                return Err(missing(reference, "and the policy allows no pull").with_hint(self.bring()));
             }
         };
         self.pull(reference, &pullable, events).await?;
@@ -149,10 +149,15 @@ impl Engine {
             }
             Err(error) if matches!(error.kind(), ErrorKind::Engine | ErrorKind::NotFound | ErrorKind::Denied) => {
                 let message = format!("image {reference} is not in the engine and was not pulled: {error}");
-                Err(Error::new(ErrorKind::ImageMissing, message).with_hint(BRING))
+                Err(Error::new(ErrorKind::ImageMissing, message).with_hint(self.bring()))
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn bring(&self) -> String {
+        let name = self.product.name();
+        format!("bring it in with `{name} pull`, `{name} load` or `{name} import`, or name another")
     }
 
     /// Reads an engine's answers to their end, which is late when neither they nor an upload go on.
@@ -271,7 +276,6 @@ fn missing(reference: &ImageRef, why: &str) -> Error {
     Error::new(ErrorKind::ImageMissing, format!("image {reference} is not in the engine, {why}"))
 }
 
-const BRING: &str = "bring it in with `docker pull`, `docker load` or `docker import`, or name another";
 const LOADED: [&str; 2] = ["Loaded image ID: ", "Loaded image: "];
 /// Bytes of an archive that are read at once.
 const CHUNK: usize = 64 << 10;

@@ -7,15 +7,21 @@ use bollard::query_parameters::ListContainersOptionsBuilder;
 use sandbox_core::{ContainerId, ContainerStatus, ContainerSummary, LABEL_OWNER, LABEL_SANDBOX, Result, SandboxId};
 
 use super::error::{Answer, one_line, within};
-use super::{Engine, INSPECT};
+use super::{Engine, INSPECT, Product, podman};
 
 impl Engine {
     /// Lists the containers that carry a sandbox's labels and its name.
     pub(crate) async fn list(&self) -> Result<Vec<ContainerSummary>> {
-        let filters = HashMap::from([("label", vec![LABEL_SANDBOX])]);
-        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-        let listed = within(&self.endpoint, INSPECT, "list the containers", self.docker.list_containers(Some(options)));
-        Ok(listed.await.map_err(Answer::into_error)?.into_iter().filter_map(summary).collect())
+        let what = "list the containers";
+        let listed = match self.product {
+            Product::Docker => {
+                let filters = HashMap::from([("label", vec![LABEL_SANDBOX])]);
+                let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+                within(&self.endpoint, INSPECT, what, self.docker.list_containers(Some(options))).await
+            }
+            Product::Podman => podman::list(&self.endpoint, what).await,
+        };
+        Ok(listed.map_err(Answer::into_error)?.into_iter().filter_map(summary).collect())
     }
 }
 

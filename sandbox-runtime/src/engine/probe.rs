@@ -1,4 +1,4 @@
-//! What an engine enforces, by what it says of itself.
+//! What a Docker enforces, by what it says of itself.
 //!
 //! Invariant: a limit that the engine would take and not apply is reported as unsupported.
 
@@ -91,21 +91,29 @@ fn no_limits(info: &SystemInfo) -> Option<Support> {
     if !drops_limits {
         return None;
     }
-    let why = if is_rootless {
+    Some(no_limit(if is_rootless {
         "a rootless engine without delegated control groups takes limits and does not apply them"
     } else {
         "the engine manages no control groups"
-    };
-    Some(Support::Unsupported {
+    }))
+}
+
+/// Says that the engine has no control group to set a limit on.
+pub(crate) fn no_limit(why: &str) -> Support {
+    Support::Unsupported {
         why: why.to_owned(),
         hint: "use control groups of version 2, delegated by systemd, or an engine that runs as root".to_owned(),
-    })
+    }
+}
+
+fn seccomp(info: &SystemInfo, by: impl Fn(&str) -> Support) -> Support {
+    let runtime = info.default_runtime.as_deref().unwrap_or_default();
+    seccomp_by(has_security_option(info, "seccomp"), runtime, by)
 }
 
 /// Only runtimes that hand the profile to the kernel count: gVisor, for one, answers system calls itself.
-fn seccomp(info: &SystemInfo, by: impl Fn(&str) -> Support) -> Support {
-    let runtime = info.default_runtime.as_deref().unwrap_or_default();
-    if !has_security_option(info, "seccomp") {
+pub(crate) fn seccomp_by(offered: bool, runtime: &str, by: impl Fn(&str) -> Support) -> Support {
+    if !offered {
         return Support::Unsupported {
             why: "the engine or its kernel has no seccomp".to_owned(),
             hint: "use a kernel with CONFIG_SECCOMP_FILTER and an engine that was built with seccomp".to_owned(),
@@ -126,10 +134,15 @@ fn user_namespace(info: &SystemInfo, by: impl Fn(&str) -> Support) -> Support {
     } else if has_security_option(info, "userns") {
         by("userns-remap")
     } else {
-        Support::Unsupported {
-            why: "root inside a container of this engine is root on the host".to_owned(),
-            hint: "use a rootless engine, or one with userns-remap".to_owned(),
-        }
+        no_user_namespace()
+    }
+}
+
+/// Says that the engine gives containers no user namespace.
+pub(crate) fn no_user_namespace() -> Support {
+    Support::Unsupported {
+        why: "root inside a container of this engine is root on the host".to_owned(),
+        hint: "use a rootless engine, or Docker with userns-remap".to_owned(),
     }
 }
 

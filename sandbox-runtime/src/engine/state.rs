@@ -7,6 +7,7 @@ use bollard::models::{
 };
 use sandbox_core::{Bind, ContainerState, ContainerStatus, EffectiveSettings, Result, Setting};
 
+use super::Product;
 use super::create::HOSTS_TARGET;
 use super::error::senseless;
 
@@ -16,7 +17,11 @@ pub(crate) fn gone() -> ContainerState {
 }
 
 /// Says what an answer means.
-pub(crate) fn state(inspected: ContainerInspectResponse) -> Result<ContainerState> {
+pub(crate) fn state(
+    inspected: ContainerInspectResponse,
+    product: Product,
+    granted: &[String],
+) -> Result<ContainerState> {
     let state = inspected.state.ok_or_else(|| senseless("a container has no state"))?;
     let status = match state.status {
         Some(ContainerStateStatusEnum::CREATED) => ContainerStatus::Created,
@@ -34,14 +39,22 @@ pub(crate) fn state(inspected: ContainerInspectResponse) -> Result<ContainerStat
     Ok(ContainerState {
         status,
         pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0),
-        settings: settings(&config, network_disabled, mounts),
+        settings: settings(product, granted, &config, network_disabled, mounts),
     })
 }
 
 /// A limit that the engine says is not set becomes the largest number, so that it differs from any that was asked for.
-fn settings(config: &HostConfig, network_disabled: bool, mounts: Vec<MountPoint>) -> EffectiveSettings {
+fn settings(
+    product: Product,
+    granted: &[String],
+    config: &HostConfig,
+    network_disabled: bool,
+    mounts: Vec<MountPoint>,
+) -> EffectiveSettings {
     let limit = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok()).filter(|value| *value != 0);
     let or_unlimited = |value: Option<u64>| Some(value.unwrap_or(u64::MAX));
+    // Podman knows the mode alone.
+    let network_disabled = network_disabled || product == Product::Podman;
     let no_network = network_disabled && config.network_mode.as_deref() == Some("none");
     let no_new_privileges = config.security_opt.iter().flatten().any(|option| {
         matches!(option.as_str(), "no-new-privileges" | "no-new-privileges:true" | "no-new-privileges=true")
@@ -54,9 +67,9 @@ fn settings(config: &HostConfig, network_disabled: bool, mounts: Vec<MountPoint>
         disk: config.storage_opt.as_ref().and_then(|options| options.get("size")?.parse().ok()),
         readonly_rootfs: Some(config.readonly_rootfs.unwrap_or(false).into()),
         no_new_privileges: Some(no_new_privileges.into()),
-        isolated: Some(isolated(config)),
+        isolated: Some(isolated(product, config)),
         no_network: Some(no_network.into()),
-        capabilities: Some(capabilities(config)),
+        capabilities: Some(capabilities(config, granted)),
         binds: Some(binds(mounts)),
     }
 }
@@ -69,34 +82,44 @@ fn milli_cpus(config: &HostConfig) -> Option<u64> {
     (quota > 0 && period > 0).then(|| quota.unsigned_abs().saturating_mul(1_000) / period.unsigned_abs())
 }
 
-fn isolated(config: &HostConfig) -> Setting {
-    let own = |mode: &Option<String>| matches!(mode.as_deref(), None | Some("" | "private" | "none"));
+fn isolated(product: Product, config: &HostConfig) -> Setting {
+    let own = |mode: &Option<String>| match product {
+        Product::Docker => matches!(mode.as_deref(), None | Some("" | "private" | "none")),
+        // Another container may be given a namespace that is shareable, which this one has made all the same.
+        Product::Podman => matches!(mode.as_deref(), Some("private" | "shareable" | "none")),
+    };
     let none = |list: Option<usize>| list.unwrap_or(0) == 0;
+    let seccomp = |profile: &str| config.security_opt.iter().flatten().any(|option| option.starts_with(profile));
+    // Podman prints neither what is masked, nor the namespace of control groups, nor a profile that it was given here.
+    let told_in_full = match product {
+        Product::Docker => {
+            config.cgroupns_mode == Some(HostConfigCgroupnsModeEnum::PRIVATE)
+                && !none(config.masked_paths.as_ref().map(Vec::len))
+                && !none(config.readonly_paths.as_ref().map(Vec::len))
+                && seccomp("seccomp={")
+        }
+        Product::Podman => !seccomp("seccomp="),
+    };
     let isolated = !config.privileged.unwrap_or(false)
         && own(&config.pid_mode)
         && own(&config.ipc_mode)
         && own(&config.uts_mode)
         && config.userns_mode.as_deref().unwrap_or_default().is_empty()
         && config.network_mode.as_deref() == Some("none")
-        && config.cgroupns_mode == Some(HostConfigCgroupnsModeEnum::PRIVATE)
         && none(config.devices.as_ref().map(Vec::len))
         && none(config.device_requests.as_ref().map(Vec::len))
         && none(config.device_cgroup_rules.as_ref().map(Vec::len))
         && none(config.volumes_from.as_ref().map(Vec::len))
-        && !none(config.masked_paths.as_ref().map(Vec::len))
-        && !none(config.readonly_paths.as_ref().map(Vec::len))
-        && config.security_opt.iter().flatten().any(|option| option.starts_with("seccomp={"));
+        && told_in_full;
     isolated.into()
 }
 
-/// What was added; and where not all were dropped first, also what an engine then leaves.
-fn capabilities(config: &HostConfig) -> Vec<String> {
+/// What was added, and what was not dropped of what the engine grants: Podman names each one that it dropped.
+fn capabilities(config: &HostConfig, granted: &[String]) -> Vec<String> {
     let plain = |name: &String| name.trim_start_matches("CAP_").to_owned();
-    let dropped_all = config.cap_drop.iter().flatten().any(|name| plain(name) == "ALL");
-    let mut names: Vec<String> = config.cap_add.iter().flatten().map(plain).collect();
-    if !dropped_all {
-        names.extend(DEFAULT_CAPABILITIES.map(str::to_owned));
-    }
+    let dropped: Vec<String> = config.cap_drop.iter().flatten().map(plain).collect();
+    let kept = granted.iter().filter(|name| !dropped.iter().any(|dropped| dropped == "ALL" || dropped == *name));
+    let mut names: Vec<String> = config.cap_add.iter().flatten().map(plain).chain(kept.cloned()).collect();
     names.sort();
     names.dedup();
     names
@@ -120,7 +143,7 @@ fn binds(mounts: Vec<MountPoint>) -> Vec<Bind> {
 
 /// What Docker grants where nothing is dropped
 /// (<https://docs.docker.com/engine/containers/run/#runtime-privilege-and-linux-capabilities>).
-const DEFAULT_CAPABILITIES: [&str; 14] = [
+pub(crate) const DOCKER_GRANTS: [&str; 14] = [
     "AUDIT_WRITE",
     "CHOWN",
     "DAC_OVERRIDE",
@@ -141,9 +164,48 @@ const DEFAULT_CAPABILITIES: [&str; 14] = [
 mod tests {
     use super::*;
 
+    fn granted() -> Vec<String> {
+        DOCKER_GRANTS.map(str::to_owned).to_vec()
+    }
+
+    /// What Podman 4.3 prints of a container that is made as ours are.
+    fn podman() -> HostConfig {
+        serde_json::from_value(serde_json::json!({
+            "NetworkMode": "none", "IpcMode": "shareable", "PidMode": "private", "UTSMode": "private",
+            "CapDrop": ["AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "NET_BIND_SERVICE", "NET_RAW",
+                        "SETFCAP", "SYS_CHROOT"],
+            "SecurityOpt": ["no-new-privileges"],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn podmans_words_mean_the_same() {
+        let found = settings(Product::Podman, &granted(), &podman(), false, Vec::new());
+        assert_eq!((found.isolated, found.no_network), (Some(Setting::On), Some(Setting::On)));
+        assert_eq!(found.no_new_privileges, Some(Setting::On));
+        assert_eq!(found.capabilities.unwrap(), ["KILL", "SETGID", "SETPCAP", "SETUID"]);
+
+        let host = |mode: &str| Some(mode.to_owned());
+        for config in [
+            HostConfig { pid_mode: host("host"), ..podman() },
+            HostConfig { ipc_mode: host("host"), ..podman() },
+            HostConfig { uts_mode: host(""), ..podman() },
+            HostConfig { network_mode: host("slirp4netns"), ..podman() },
+            HostConfig { privileged: Some(true), ..podman() },
+            HostConfig { userns_mode: host("host"), ..podman() },
+            HostConfig { security_opt: Some(vec!["seccomp=unconfined".to_owned()]), ..podman() },
+        ] {
+            let found = settings(Product::Podman, &granted(), &config, false, Vec::new());
+            assert_eq!(found.isolated, Some(Setting::Off), "{config:?}");
+        }
+        let more = HostConfig { cap_drop: Some(vec!["CHOWN".to_owned()]), ..podman() };
+        assert_eq!(capabilities(&more, &granted()).len(), 13);
+    }
+
     #[test]
     fn a_limit_that_is_not_set_is_no_limit() {
-        let settings = settings(&HostConfig::default(), false, Vec::new());
+        let settings = settings(Product::Docker, &granted(), &HostConfig::default(), false, Vec::new());
         for limit in [settings.memory, settings.memory_and_swap, settings.milli_cpus, settings.pids] {
             assert_eq!(limit, Some(u64::MAX));
         }

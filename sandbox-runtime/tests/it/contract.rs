@@ -48,6 +48,14 @@ pub(crate) mod fixture {
         on(engine::docker("SANDBOX_TEST_DOCKER_ROOTLESS").await)
     }
 
+    pub(crate) async fn podman() -> Fixture {
+        on(engine::podman("SANDBOX_TEST_PODMAN").await)
+    }
+
+    pub(crate) async fn podman_rootless() -> Fixture {
+        on(engine::podman("SANDBOX_TEST_PODMAN_ROOTLESS").await)
+    }
+
     fn on(runtime: impl Runtime) -> Fixture {
         let directory = tempfile::tempdir().unwrap();
         // An engine of another user must reach the run root.
@@ -88,6 +96,18 @@ mod docker_remap {
 
 mod docker_rootless {
     use super::fixture::docker_rootless as fixture;
+
+    sandbox_core::contract!(fixture);
+}
+
+mod podman {
+    use super::fixture::podman as fixture;
+
+    sandbox_core::contract!(fixture);
+}
+
+mod podman_rootless {
+    use super::fixture::podman_rootless as fixture;
 
     sandbox_core::contract!(fixture);
 }

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use bollard::Docker;
 use sandbox_core::testkit::Recorder;
-use sandbox_core::{Events, Image, Owner, Runtime as _, SandboxId, Wiring};
+use sandbox_core::{Events, Image, Owner, Runtime, SandboxId, Wiring};
 use sandbox_policy::{
     Capabilities, Control, ImageRef, ImageRule, Policy, PullRule, SandboxRequest, SandboxSpec, Support,
 };
-use sandbox_runtime::DockerRuntime;
+use sandbox_runtime::{DockerRuntime, PodmanRuntime};
 
 /// Connects to the engine; a test without one fails.
 pub(crate) async fn engine() -> DockerRuntime {
@@ -20,9 +20,19 @@ pub(crate) async fn docker(name: &str) -> DockerRuntime {
     DockerRuntime::connect(variable(name).parse().unwrap()).await.unwrap()
 }
 
+/// Connects to a Podman whose address a variable holds.
+pub(crate) async fn podman(name: &str) -> PodmanRuntime {
+    PodmanRuntime::connect(variable(name).parse().unwrap()).await.unwrap()
+}
+
 /// Connects to the same engine beside the crate under test.
 pub(crate) async fn stranger() -> Docker {
-    let docker = Docker::connect_with_unix(&variable("DOCKER_HOST"), 120, bollard::API_DEFAULT_VERSION).unwrap();
+    stranger_to("DOCKER_HOST").await
+}
+
+/// Connects to an engine whose address a variable holds, beside the crate under test.
+pub(crate) async fn stranger_to(name: &str) -> Docker {
+    let docker = Docker::connect_with_unix(&variable(name), 120, bollard::API_DEFAULT_VERSION).unwrap();
     docker.negotiate_version().await.unwrap()
 }
 
@@ -48,7 +58,7 @@ pub(crate) fn fresh(what: &str) -> String {
 }
 
 /// Agrees to a request, with a waiver for what the engine does not enforce.
-pub(crate) fn agree(engine: &DockerRuntime, policy: Policy, request: &SandboxRequest) -> SandboxSpec {
+pub(crate) fn agree(engine: &impl Runtime, policy: Policy, request: &SandboxRequest) -> SandboxSpec {
     let held = Support::Enforced { by: "the guest".to_owned() };
     let guest = [Control::AgentUser, Control::OpenFiles, Control::WallClock]
         .into_iter()
@@ -62,14 +72,14 @@ pub(crate) fn agree(engine: &DockerRuntime, policy: Policy, request: &SandboxReq
 }
 
 /// A specification for an image, which says when to pull.
-pub(crate) fn spec(engine: &DockerRuntime, image: ImageRef, pull: PullRule) -> SandboxSpec {
+pub(crate) fn spec(engine: &impl Runtime, image: ImageRef, pull: PullRule) -> SandboxSpec {
     let policy = Policy::standard();
     let rule = ImageRule { pull, ..policy.image() };
     agree(engine, policy.with_image(rule), &SandboxRequest::new(image))
 }
 
 /// Resolves a specification's image without an audit.
-pub(crate) async fn resolve(engine: &DockerRuntime, spec: &SandboxSpec) -> Image {
+pub(crate) async fn resolve(engine: &impl Runtime, spec: &SandboxSpec) -> Image {
     engine.resolve(spec, &events()).await.unwrap()
 }
 

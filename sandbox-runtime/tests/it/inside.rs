@@ -4,9 +4,8 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 use std::time::Duration;
 
-use sandbox_core::{ContainerId, Runtime as _, Wiring};
+use sandbox_core::{ContainerId, Runtime, Wiring};
 use sandbox_policy::SandboxSpec;
-use sandbox_runtime::DockerRuntime;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -55,7 +54,7 @@ pub(crate) struct Container {
 
 impl Container {
     /// Makes and starts it.
-    pub(crate) async fn start(engine: &DockerRuntime, spec: &SandboxSpec) -> Self {
+    pub(crate) async fn start(engine: &impl Runtime, spec: &SandboxSpec) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let wiring = wiring(resolve(engine, spec).await, directory.path());
         let listener = write(engine, directory.path());
@@ -66,7 +65,7 @@ impl Container {
 }
 
 /// Writes the program and listens for it, all of it for the user who is root inside.
-pub(crate) fn write(engine: &DockerRuntime, directory: &Path) -> UnixListener {
+pub(crate) fn write(engine: &impl Runtime, directory: &Path) -> UnixListener {
     let program = directory.join("guest");
     std::fs::write(&program, include_str!("inside.py")).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();

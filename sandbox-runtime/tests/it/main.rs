@@ -1,4 +1,4 @@
-//! What needs an engine: a Docker engine at `DOCKER_HOST`, with the images of `scripts/image`.
+//! What needs an engine: those of `scripts/engine`, with the images of `scripts/image`.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails by panicking, as the test does")]
 
@@ -10,6 +10,7 @@ mod engine;
 mod failures;
 mod images;
 mod inside;
+mod podman;
 #[cfg(target_arch = "x86_64")]
 mod seccomp;
 mod whole;

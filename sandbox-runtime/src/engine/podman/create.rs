@@ -1,0 +1,110 @@
+//! Saying in Podman's own words what a specification asks for.
+//!
+//! Docker's have none for a namespace of control groups, for what is masked and for a profile of system calls; Podman takes
+//! them there and drops them, or takes them for something else
+//! (<https://docs.podman.io/en/latest/_static/api.html#tag/containers/operation/ContainerCreateLibpod>).
+//!
+//! Invariant: what is written here is all that a container is told; nothing is left to a default of the engine that an
+//! image or a configuration could change, but limits of processes, which Podman raises where it is not told them, and which
+//! the guest sets itself.
+
+use std::path::Path;
+
+use sandbox_core::{ContainerId, Result, Wiring};
+use sandbox_guest::wire::{GUEST_DIRECTORY, GUEST_PROGRAM};
+use sandbox_policy::{Access, Limits, SandboxSpec};
+use serde_json::{Value, json};
+
+use super::super::create::{
+    CPU_PERIOD, GUEST_CAPABILITIES, HOSTS, HOSTS_TARGET, MASKED_PATHS, SHARED_MEMORY, signed, utf8, write, write_hosts,
+};
+use super::super::error::{Answer, senseless};
+use super::super::{CREATE, Endpoint, raw};
+use crate::seccomp;
+
+/// Makes a container.
+pub(crate) async fn create(endpoint: &Endpoint, spec: &SandboxSpec, wiring: &Wiring) -> Result<ContainerId, Answer> {
+    write_hosts(&wiring.guest_directory).await?;
+    // Podman reads the profile from a file; the container sees it, and cannot write it.
+    write(&wiring.guest_directory.join(SECCOMP), seccomp::profile()).await?;
+    let body = body(spec, wiring)?;
+    let made = raw::post(endpoint, CREATE, "create the container", "/v4.0.0/libpod/containers/create", &body).await?;
+    let id = made.get("Id").and_then(Value::as_str);
+    id.map(ContainerId::new).ok_or_else(|| senseless("a container was made and has no id").into())
+}
+
+fn body(spec: &SandboxSpec, wiring: &Wiring) -> Result<Value> {
+    // A quota of the disk and a read-only root are reported as unsupported; open files and the lifetime are the guest's.
+    let Limits { cpus, memory, disk: _, processes, open_files: _, lifetime: _ } = spec.limits();
+    let memory = signed("memory", memory.bytes())?;
+    let directory = &wiring.guest_directory;
+    let mut mounts = vec![
+        bind("run directory", directory, Path::new(GUEST_DIRECTORY), Access::ReadOnly)?,
+        bind("run directory", &directory.join(HOSTS), Path::new(HOSTS_TARGET), Access::ReadOnly)?,
+    ];
+    if let Some(workspace) = spec.workspace() {
+        mounts.push(bind("workspace", workspace.host.as_path(), workspace.guest.as_path(), workspace.access)?);
+    }
+    let own = json!({ "nsmode": "private" });
+    let labels: serde_json::Map<String, Value> =
+        wiring.labels().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+    Ok(json!({
+        "name": wiring.container_name(),
+        "image": wiring.image.id,
+        "labels": labels,
+        "hostname": "sandbox",
+        "user": "0:0",
+        "entrypoint": [format!("{GUEST_DIRECTORY}/{GUEST_PROGRAM}")],
+        "command": [],
+        "work_dir": "/",
+        "env": {},
+        "httpproxy": false,
+        "stdin": false,
+        "terminal": false,
+        "init": false,
+        "stop_signal": SIGKILL,
+        "healthconfig": { "Test": ["NONE"] },
+        "restart_policy": "no",
+        "remove": true,
+        // What a container prints would fill the host's disk; all that counts goes through the guest.
+        "log_configuration": { "driver": "none" },
+        "privileged": false,
+        "cap_drop": ["ALL"],
+        "cap_add": GUEST_CAPABILITIES.map(|name| format!("CAP_{name}")),
+        "no_new_privileges": true,
+        "seccomp_profile_path": utf8("run directory", &directory.join(SECCOMP))?,
+        "mask": MASKED_PATHS,
+        "mounts": mounts,
+        "shm_size": SHARED_MEMORY,
+        "netns": { "nsmode": "none" },
+        "cgroupns": own,
+        "ipcns": own,
+        "pidns": own,
+        "utsns": own,
+        "resource_limits": {
+            // Memory and swap together: so there is no swap.
+            "memory": { "limit": memory, "swap": memory },
+            "cpu": { "period": CPU_PERIOD, "quota": i64::from(cpus.millis()).saturating_mul(CPU_PERIOD) / 1_000 },
+            "pids": { "limit": processes.get() },
+        },
+    }))
+}
+
+/// One mount alone: file systems that are mounted below the source stay out.
+fn bind(field: &str, source: &Path, target: &Path, access: Access) -> Result<Value> {
+    let access = match access {
+        Access::ReadWrite => "rw",
+        Access::ReadOnly => "ro",
+    };
+    Ok(json!({
+        "type": "bind",
+        "source": utf8(field, source)?,
+        "destination": utf8(field, target)?,
+        "options": [access, "bind", "rprivate"],
+    }))
+}
+
+/// The file beside the guest that holds the system call filter.
+const SECCOMP: &str = "seccomp.json";
+/// Its number (signal(7)).
+const SIGKILL: u32 = 9;
