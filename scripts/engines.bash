@@ -74,7 +74,8 @@ launch() {
         podman)
             mkdir -p "$root"
             podman_settings
-            spawn podman env CONTAINERS_CONF="$state/containers.conf" podman --root "$root/data" --runroot "$root/run" \
+            # Its monitors write a file where they are started when memory runs out (conmon(8)): a folder of its own.
+            spawn podman env --chdir="$root" CONTAINERS_CONF="$state/containers.conf" podman --root "$root/data" --runroot "$root/run" \
                 --tmpdir "$root/tmp" --storage-driver overlay system service --time 0 "$address"
             ;;
         podman-rootless)
@@ -82,7 +83,7 @@ launch() {
             make_user
             user_home "$root"
             podman_settings
-            spawn podman-rootless "${as_user[@]}" CONTAINERS_CONF="$state/containers.conf" podman --root "$root/data" \
+            spawn podman-rootless env --chdir="$root" "${as_user[@]}" CONTAINERS_CONF="$state/containers.conf" podman --root "$root/data" \
                 --runroot "$root/run" --tmpdir "$root/tmp" --storage-driver overlay \
                 system service --time 0 "$address"
             ;;
