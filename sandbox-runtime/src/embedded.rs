@@ -9,7 +9,6 @@ mod create;
 mod delete;
 mod disk;
 mod filter;
-mod hidden;
 mod host;
 mod identities;
 mod images;

@@ -9,6 +9,7 @@ mod docker;
 mod embedded;
 mod engine;
 mod guest;
+mod hidden;
 mod podman;
 mod seccomp;
 

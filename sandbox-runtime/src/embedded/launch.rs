@@ -17,9 +17,9 @@ use sandbox_guest::frame::{receive, send};
 use sandbox_guest::launch::{ARGUMENT, Bind, Cgroup, Launch, Layer, MAX_LAUNCH, MAX_OUTCOME, Outcome, Step, Tmpfs};
 use sandbox_guest::wire::{GUEST_DIRECTORY, GUEST_PROGRAM, Identity};
 
-use super::hidden;
 use super::identities::Ids;
 use super::record::Record;
+use crate::hidden;
 
 /// What every launch has in common.
 #[derive(Debug)]

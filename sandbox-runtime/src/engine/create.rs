@@ -16,7 +16,7 @@ use sandbox_core::{Error, ErrorKind, Result, Wiring};
 use sandbox_guest::wire::{GUEST_DIRECTORY, GUEST_PROGRAM};
 use sandbox_policy::{Access, AgentUser, Limits, RootFilesystem, SandboxSpec, Tmpfs};
 
-use crate::seccomp;
+use crate::{hidden, seccomp};
 
 /// Tells whether the engine's storage takes a size for a container's own layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,8 +81,8 @@ fn host_config(spec: &SandboxSpec, wiring: &Wiring, quota: Quota) -> Result<Host
         cap_add: Some(GUEST_CAPABILITIES.map(str::to_owned).to_vec()),
         security_opt: Some(vec!["no-new-privileges".to_owned(), format!("seccomp={}", seccomp::profile())]),
         privileged: Some(false),
-        masked_paths: Some(MASKED_PATHS.map(str::to_owned).to_vec()),
-        readonly_paths: Some(READONLY_PATHS.map(str::to_owned).to_vec()),
+        masked_paths: Some(hidden::MASKED.map(str::to_owned).to_vec()),
+        readonly_paths: Some(hidden::READ_ONLY.map(str::to_owned).to_vec()),
         readonly_rootfs: Some(spec.root() == RootFilesystem::ReadOnly),
         tmpfs: Some(spec.tmpfs().iter().map(|tmpfs| memory_file_system(tmpfs, spec.agent())).collect()),
         mounts: Some(mounts(spec, wiring)?),
@@ -199,34 +199,3 @@ pub(super) const CPU_PERIOD: i64 = 100_000;
 
 /// Bytes of `/dev/shm`: Docker's default, which many programs count on. It counts as memory of the sandbox.
 pub(super) const SHARED_MEMORY: i64 = 64 << 20;
-
-/// What is hidden: Docker's own list, and what tells a kernel's or a host's secrets to any user.
-pub(super) const MASKED_PATHS: [&str; 24] = [
-    "/proc/acpi",       // switches of the machine
-    "/proc/asound",     // the host's sound cards
-    "/proc/cmdline",    // boot parameters may hold secrets
-    "/proc/config.gz",  // which weaknesses the kernel was built with
-    "/proc/diskstats",  // what other tenants do
-    "/proc/interrupts", // a side channel on keystrokes (moby GHSA-6fw5-f8r9-fgfm)
-    "/proc/kallsyms",   // addresses of the kernel, where kptr_restrict is 0
-    "/proc/kcore",      // memory of the host
-    "/proc/key-users",  // users of the host
-    "/proc/keys",       // keys of the host
-    "/proc/latency_stats",
-    "/proc/modules",     // which weaknesses are loaded
-    "/proc/sched_debug", // processes of the host
-    "/proc/scsi",        // removes devices, when written
-    "/proc/softirqs",    // what other tenants do
-    "/proc/timer_list",  // addresses of the kernel
-    "/proc/timer_stats",
-    "/sys/block", // the host's disks
-    "/sys/dev/block",
-    "/sys/devices/virtual/dmi",      // serial numbers of the machine
-    "/sys/devices/virtual/powercap", // a power side channel (CVE-2020-8694)
-    "/sys/firmware",                 // tables of the firmware
-    "/sys/kernel",                   // addresses, types and debugging of the kernel
-    "/sys/module",                   // parameters of drivers
-];
-
-/// What root may not write: Docker's own list.
-const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];

@@ -16,11 +16,11 @@ use sandbox_policy::{Access, Limits, SandboxSpec};
 use serde_json::{Value, json};
 
 use super::super::create::{
-    CPU_PERIOD, GUEST_CAPABILITIES, HOSTS, HOSTS_TARGET, MASKED_PATHS, SHARED_MEMORY, signed, utf8, write, write_hosts,
+    CPU_PERIOD, GUEST_CAPABILITIES, HOSTS, HOSTS_TARGET, SHARED_MEMORY, signed, utf8, write, write_hosts,
 };
 use super::super::error::{Answer, senseless};
 use super::super::{CREATE, Endpoint, raw};
-use crate::seccomp;
+use crate::{hidden, seccomp};
 
 /// Makes a container.
 pub(crate) async fn create(endpoint: &Endpoint, spec: &SandboxSpec, wiring: &Wiring) -> Result<ContainerId, Answer> {
@@ -73,7 +73,7 @@ fn body(spec: &SandboxSpec, wiring: &Wiring) -> Result<Value> {
         "cap_add": GUEST_CAPABILITIES.map(|name| format!("CAP_{name}")),
         "no_new_privileges": true,
         "seccomp_profile_path": utf8("run directory", &directory.join(SECCOMP))?,
-        "mask": MASKED_PATHS,
+        "mask": hidden::MASKED,
         "mounts": mounts,
         "shm_size": SHARED_MEMORY,
         "netns": { "nsmode": "none" },

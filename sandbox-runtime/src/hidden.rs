@@ -1,7 +1,7 @@
 //! What of the kernel's file systems no sandbox may see, and what its root may not write.
 
 /// What is hidden: what tells a kernel's or a host's secrets to any user, and what administers the machine.
-pub(super) const MASKED: [&str; 24] = [
+pub(crate) const MASKED: [&str; 24] = [
     "/proc/acpi",       // switches of the machine
     "/proc/asound",     // the host's sound cards
     "/proc/cmdline",    // boot parameters may hold secrets
@@ -29,4 +29,4 @@ pub(super) const MASKED: [&str; 24] = [
 ];
 
 /// What root inside may not write (proc(5)).
-pub(super) const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub(crate) const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
