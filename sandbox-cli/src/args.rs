@@ -254,8 +254,9 @@ Examples:
   sandbox exec $id -- make test
   sandbox down $id
 
-The engine is found by DOCKER_HOST, the current docker context, the rootless socket, or the default
-socket, in this order. Sandboxes keep their sockets below SANDBOX_RUN_ROOT.";
+The engine is found by DOCKER_HOST, the current docker context, Docker's rootless or default socket,
+CONTAINER_HOST, or Podman's rootless or default socket, in this order. Sandboxes keep their sockets
+below SANDBOX_RUN_ROOT.";
 
 const RUN_HELP: &str = "\
 Standard input, output and error are the program's own. The first Ctrl-C goes to the program; if it

@@ -46,6 +46,7 @@ impl Config {
 /// All that is read from outside, in one place; what is set to nothing counts as unset.
 #[derive(Clone, Debug, Default)]
 struct Environment {
+    container_host: Option<OsString>,
     docker_config: Option<OsString>,
     docker_context: Option<OsString>,
     docker_host: Option<OsString>,
@@ -57,8 +58,10 @@ struct Environment {
     xdg_runtime_dir: Option<OsString>,
     /// The file that no policy on this machine may exceed.
     ceiling: PathBuf,
-    /// The socket that is tried last.
+    /// The socket of a Docker that runs as root.
     default_socket: PathBuf,
+    /// The socket of a Podman that runs as root.
+    podman_socket: PathBuf,
 }
 
 impl Environment {
@@ -66,6 +69,7 @@ impl Environment {
         #[expect(clippy::disallowed_methods, reason = "this is the room in which the environment is read")]
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         Self {
+            container_host: set("CONTAINER_HOST"),
             docker_config: set("DOCKER_CONFIG"),
             docker_context: set("DOCKER_CONTEXT"),
             docker_host: set("DOCKER_HOST"),
@@ -77,6 +81,7 @@ impl Environment {
             xdg_runtime_dir: set("XDG_RUNTIME_DIR"),
             ceiling: "/etc/sandbox/policy.toml".into(),
             default_socket: "/var/run/docker.sock".into(),
+            podman_socket: "/run/podman/podman.sock".into(),
         }
     }
 }

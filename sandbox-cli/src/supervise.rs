@@ -143,7 +143,7 @@ async fn start(
         let _ = steps.try_send(step.clone());
     });
     let mut starting = Box::pin(async {
-        let runtime: Arc<dyn Runtime> = Arc::new(config.connect().await?);
+        let runtime: Arc<dyn Runtime> = config.connect().await?;
         if let Some(warning) = wanted.warning(&*runtime) {
             tell(stream, &News::Warning(warning)).await.map_err(|_| abandoned())?;
         }

@@ -8,7 +8,7 @@ use crate::render::escaped;
 
 pub(super) async fn run(config: &Config) -> Result<u8> {
     let runtime = config.connect().await?;
-    let reaped = reap(&runtime, &config.run_root).await?;
+    let reaped = reap(&*runtime, &config.run_root).await?;
     config.screen.answer(&reaped, || text(&reaped))?;
     Ok(0)
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sandbox_core::{Runtime, own_capabilities};
+use sandbox_core::own_capabilities;
 use sandbox_policy::{Capabilities, Control, Policy, SandboxRequest, Support, Violation};
 use serde::Serialize;
 

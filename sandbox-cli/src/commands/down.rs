@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use sandbox_core::{ErrorKind, Liveness, Owner, Runtime, SandboxId};
+use sandbox_core::{ErrorKind, Liveness, Owner, SandboxId};
 use serde::Serialize;
 
 use crate::args::DownArgs;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sandbox_core::{ContainerStatus, ContainerSummary, Liveness, Owner, Runtime, SandboxId};
+use sandbox_core::{ContainerStatus, ContainerSummary, Liveness, Owner, SandboxId};
 use serde::Serialize;
 use tokio::task::JoinSet;
 

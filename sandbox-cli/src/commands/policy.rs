@@ -1,6 +1,6 @@
 //! `policy`: shows, checks and explains policies.
 
-use sandbox_core::{ErrorKind, Runtime, own_capabilities};
+use sandbox_core::{ErrorKind, own_capabilities};
 use sandbox_policy::{
     Control, DEFAULT_WORKSPACE_PATH, HostPath, ParseError, RootFilesystem, SandboxRequest, SandboxSpec, Workspace,
 };

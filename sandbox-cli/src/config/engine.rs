@@ -1,9 +1,10 @@
-//! Which engine is used: the rules of Docker's own command, so that both speak to the same one.
+//! Which engine is used: the rules of Docker's own command, so that both speak to the same one, and after them Podman's.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use sandbox_core::ErrorKind;
-use sandbox_runtime::{DockerRuntime, Endpoint};
+use sandbox_core::{ErrorKind, Runtime};
+use sandbox_runtime::Endpoint;
 use serde::Deserialize;
 
 use super::{Config, Environment, read};
@@ -19,7 +20,8 @@ pub(crate) struct EngineAddress {
 
 impl Config {
     /// Finds the engine's address: what was typed, `DOCKER_HOST`, the current docker context, the rootless socket, the
-    /// default socket (<https://docs.docker.com/engine/manage-resources/contexts/>).
+    /// default socket (<https://docs.docker.com/engine/manage-resources/contexts/>), and where there is none of these,
+    /// `CONTAINER_HOST` and Podman's sockets (podman(1), podman-system-service(1)).
     pub(crate) fn engine(&self) -> Result<EngineAddress> {
         match &self.engine_socket {
             Some(address) => address_from(address, "--engine-socket".to_owned()),
@@ -27,9 +29,9 @@ impl Config {
         }
     }
 
-    /// Connects to the engine.
-    pub(crate) async fn connect(&self) -> Result<DockerRuntime> {
-        Ok(DockerRuntime::connect(self.engine()?.endpoint).await?)
+    /// Connects to the engine, whichever product it is.
+    pub(crate) async fn connect(&self) -> Result<Arc<dyn Runtime>> {
+        Ok(sandbox_runtime::connect(self.engine()?.endpoint).await?)
     }
 }
 
@@ -42,12 +44,31 @@ impl Environment {
             let address = self.context(&name)?;
             return address_from(&address, format!("the docker context {name:?}"));
         }
-        let rootless = self.xdg_runtime_dir.as_ref().map(|directory| PathBuf::from(directory).join("docker.sock"));
-        if let Some(socket) = rootless.filter(|socket| socket.exists()) {
-            return Ok(EngineAddress { endpoint: Endpoint::Unix(socket), found_by: "the rootless socket".to_owned() });
+        let at = |socket: PathBuf, found_by: &str| EngineAddress {
+            endpoint: Endpoint::Unix(socket),
+            found_by: found_by.to_owned(),
+        };
+        let rootless = |name: &str| {
+            let socket = self.xdg_runtime_dir.as_ref().map(|directory| PathBuf::from(directory).join(name));
+            socket.filter(|socket| socket.exists())
+        };
+        let default = || at(self.default_socket.clone(), "the default socket");
+        if let Some(socket) = rootless("docker.sock") {
+            return Ok(at(socket, "the rootless socket"));
         }
-        let endpoint = Endpoint::Unix(self.default_socket.clone());
-        Ok(EngineAddress { endpoint, found_by: "the default socket".to_owned() })
+        if self.default_socket.exists() {
+            return Ok(default());
+        }
+        if let Some(host) = &self.container_host {
+            return address_from(&host.to_string_lossy(), "CONTAINER_HOST".to_owned());
+        }
+        if let Some(socket) = rootless("podman/podman.sock") {
+            return Ok(at(socket, "Podman's rootless socket"));
+        }
+        if self.podman_socket.exists() {
+            return Ok(at(self.podman_socket.clone(), "Podman's socket"));
+        }
+        Ok(default())
     }
 
     /// The name of the current context, unless it is the one that means the default socket.
@@ -180,6 +201,32 @@ mod tests {
 
         environment.docker_host = Some("unix:///host.sock".into());
         assert_eq!(found(&environment), ("unix:///host.sock".into(), "DOCKER_HOST".into()));
+    }
+
+    #[test]
+    fn podman_is_found_where_there_is_no_docker() {
+        let (home, mut environment) = home();
+        let touch = |name: &str| {
+            let path = home.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "").unwrap();
+            path
+        };
+        environment.podman_socket = touch("system.sock");
+        assert_eq!(found(&environment).1, "Podman's socket");
+
+        let rootless = touch("podman/podman.sock");
+        assert_eq!(found(&environment), (format!("unix://{}", rootless.display()), "Podman's rootless socket".into()));
+
+        environment.container_host = Some("unix:///host.sock".into());
+        assert_eq!(found(&environment), ("unix:///host.sock".into(), "CONTAINER_HOST".into()));
+        environment.container_host = Some("ssh://somewhere".into());
+        assert!(environment.engine().unwrap_err().message.contains("CONTAINER_HOST"));
+
+        environment.default_socket = touch("default.sock");
+        assert_eq!(found(&environment).1, "the default socket");
+        touch("docker.sock");
+        assert_eq!(found(&environment).1, "the rootless socket");
     }
 
     #[test]
