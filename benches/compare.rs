@@ -67,8 +67,8 @@ fn first_output(criterion: &mut Criterion, arena: &Arena) -> Result<()> {
 fn stream(criterion: &mut Criterion, arena: &Arena) -> Result<()> {
     let mut group = criterion.benchmark_group("stream");
     group.sample_size(10).measurement_time(Duration::from_secs(10)).throughput(Throughput::Bytes(STREAM));
-    measure(&mut group, "sandbox", || arena.block_on(Ours::stream(&arena.sandbox, STREAM)))?;
-    measure(&mut group, "api", || arena.block_on(arena.raw.stream(&arena.container, STREAM)))?;
+    measure(&mut group, "sandbox", || arena.in_a_task(Ours::stream(arena.sandbox.guest().clone(), STREAM)))?;
+    measure(&mut group, "api", || arena.in_a_task(arena.raw.clone().stream(arena.container.clone(), STREAM)))?;
     measure(&mut group, "docker", || arena.docker.stream(&arena.container, STREAM))?;
     measure(&mut group, "bare", || Bare::stream(STREAM))
 }

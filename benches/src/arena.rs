@@ -51,4 +51,12 @@ impl Arena {
     pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
         self.tokio.block_on(work)
     }
+
+    /// Waits for work to be done by a task, as most of an orchestrator's work is.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub fn in_a_task<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        self.tokio.block_on(self.tokio.spawn(work))?
+    }
 }

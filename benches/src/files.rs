@@ -22,7 +22,7 @@ impl Tree {
     /// # Errors
     /// The disk's.
     pub fn new(files: usize, bytes: usize) -> Result<Self> {
-        let directory = tempfile::tempdir()?;
+        let directory = scratch()?;
         let content: Vec<u8> = (0..=u8::MAX).cycle().take(bytes).collect();
         for number in 0..files {
             let folder = directory.path().join((number / 100).to_string());
@@ -61,4 +61,13 @@ impl Tree {
         }
         Ok(())
     }
+}
+
+/// Makes a directory in memory where there is such a place, since the speed of a disk says nothing about those who copy.
+///
+/// # Errors
+/// The file system's.
+pub fn scratch() -> Result<TempDir> {
+    let memory = Path::new("/dev/shm");
+    Ok(if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }?)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sandbox_core::policy::{Control, Policy};
-use sandbox_core::{Runtime, Sandbox, Status, TransferLimits};
+use sandbox_core::{Guest, Runtime, Sandbox, Status, TransferLimits};
 use sandbox_runtime::DockerRuntime;
 use tokio::io::AsyncReadExt as _;
 
@@ -88,10 +88,10 @@ impl Ours {
     ///
     /// # Errors
     /// The sandbox's.
-    pub async fn stream(sandbox: &Sandbox, bytes: u64) -> Result<Duration> {
+    pub async fn stream(guest: Guest, bytes: u64) -> Result<Duration> {
         let begun = Instant::now();
         let mut counter = Counter(0);
-        let command = sandbox.command("head").args(["-c", &bytes.to_string(), "/dev/zero"]);
+        let command = guest.command("head").args(["-c", &bytes.to_string(), "/dev/zero"]);
         command.spawn().await?.copy_output(&mut counter, tokio::io::sink()).await?;
         let took = begun.elapsed();
         if counter.0 != bytes {

@@ -14,7 +14,7 @@ use futures_util::StreamExt as _;
 use crate::{Engine, IMAGE, Result, Turn};
 
 /// Speaks to the engine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Raw {
     docker: Docker,
 }
@@ -87,9 +87,9 @@ impl Raw {
     ///
     /// # Errors
     /// The engine's.
-    pub async fn stream(&self, container: &str, bytes: u64) -> Result<Duration> {
+    pub async fn stream(self, container: String, bytes: u64) -> Result<Duration> {
         let begun = Instant::now();
-        let (_, came) = self.run(container, ["head", "-c", &bytes.to_string(), "/dev/zero"].as_slice()).await?;
+        let (_, came) = self.run(&container, ["head", "-c", &bytes.to_string(), "/dev/zero"].as_slice()).await?;
         let took = begun.elapsed();
         if came != bytes {
             return Err(format!("{came} bytes came, not {bytes}").into());
