@@ -26,8 +26,8 @@ pub async fn a_terminal_types_and_shows(fixture: &Fixture) {
     terminal.write_all(b"typed\n").await.unwrap();
     read_until(&mut terminal, "got typed").await;
     assert_eq!(terminal.wait().await.unwrap().status, Status::Code(3));
-    // Control-C is typed, not sent.
-    let script = "trap 'echo interrupted; exit 4' INT; echo ready; while :; do sleep 0.05; done";
+    // Control-C is typed, not sent. What is shown stays: a terminal else drops output around a signal (termios(3), NOFLSH).
+    let script = "stty noflsh; trap 'echo interrupted; exit 4' INT; echo ready; while :; do sleep 0.05; done";
     let mut terminal = sandbox.command("sh").args(["-c", script]).terminal(SIZE).await.unwrap();
     read_until(&mut terminal, "ready").await;
     terminal.write_all(&[3]).await.unwrap();
