@@ -29,7 +29,7 @@ pub(super) struct Mover {
 impl Mover {
     /// Copies until the pipe's end; may be broken off at any point.
     pub(super) async fn copy(&mut self, from: &mut pipe::Receiver, to: &mut (impl AsyncWrite + Unpin)) -> Result<()> {
-        self.buffer.resize(CHUNK, 0);
+        self.make_room();
         loop {
             self.write(to).await?;
             let read = from.read(&mut self.buffer).await;
@@ -42,7 +42,7 @@ impl Mover {
 
     /// Copies what is in the pipe already, whoever still holds its other end.
     pub(super) async fn drain(&mut self, from: &pipe::Receiver, to: &mut (impl AsyncWrite + Unpin)) -> Result<()> {
-        self.buffer.resize(CHUNK, 0);
+        self.make_room();
         // A pipe holds at most its size; a process that goes on writing gets no more than that.
         let mut left = PIPE_SIZE;
         loop {
@@ -58,6 +58,13 @@ impl Mover {
                 }
                 Err(errno) => return Err(Error::io("cannot read a program's output", errno.into())),
             }
+        }
+    }
+
+    /// Makes the buffer when it is first needed: memory that the kernel hands out zeroed costs nothing until it is touched.
+    fn make_room(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; CHUNK];
         }
     }
 
