@@ -30,9 +30,14 @@ pub(crate) struct Global {
     /// Print no progress and no warnings
     #[arg(short, long, global = true, help_heading = "Global options")]
     pub(crate) quiet: bool,
-    /// Use the engine at this address, not the one that is found
-    #[arg(long, global = true, value_name = "unix:///PATH", help_heading = "Global options")]
-    pub(crate) engine_socket: Option<String>,
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME|ADDRESS",
+        help = "embedded, docker, podman, or an address such as unix:///PATH [default: embedded]",
+        help_heading = "Global options"
+    )]
+    pub(crate) engine: Option<String>,
 }
 
 /// What to do.
@@ -79,7 +84,11 @@ pub(crate) enum Verb {
 /// A sandbox that is asked for.
 #[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
 pub(crate) struct SandboxArgs {
-    #[arg(short, long, help = "The image, by name or by id [default: $SANDBOX_IMAGE]")]
+    #[arg(
+        short,
+        long,
+        help = "The image, by name or by id [default: $SANDBOX_IMAGE, else `host` where no engine is used]"
+    )]
     pub(crate) image: Option<String>,
     /// Mount this directory at /workspace; `:ro` makes it read-only
     #[arg(short, long, value_name = "DIR[:ro]", value_parser = values::workspace())]
@@ -249,14 +258,16 @@ pub(crate) struct PolicyCheckArgs {
 const AFTER_HELP: &str = "\
 Examples:
   sandbox doctor                                      is this machine ready?
-  sandbox run --image debian:12 -w . -- make test     one program, then nothing is left
-  id=$(sandbox up --image debian:12 -w .)             a sandbox that stays
+  sandbox run -w . -- make test                       one program, then nothing is left
+  id=$(sandbox up -w .)                               a sandbox that stays
   sandbox exec $id -- make test
   sandbox down $id
 
-The engine is found by DOCKER_HOST, the current docker context, Docker's rootless or default socket,
-CONTAINER_HOST, or Podman's rootless or default socket, in this order. Sandboxes keep their sockets
-below SANDBOX_RUN_ROOT.";
+No engine is needed: `embedded` makes sandboxes with the kernel alone, and its image `host` is this
+machine's own /usr. Another engine is used if --engine, SANDBOX_ENGINE, DOCKER_HOST, DOCKER_CONTEXT or
+CONTAINER_HOST names one. `docker` and `podman` find theirs as those commands do. Images and containers
+of `embedded` lie in SANDBOX_STATE: /var/lib/sandbox for root, else ~/.local/share/sandbox. Sandboxes
+keep their sockets below SANDBOX_RUN_ROOT.";
 
 const RUN_HELP: &str = "\
 Standard input, output and error are the program's own. The first Ctrl-C goes to the program; if it
@@ -271,7 +282,7 @@ Exit codes:
   127                 the program does not exist
 
 Examples:
-  sandbox run --image debian:12 -- echo hello
+  sandbox run -- echo hello
   sandbox run --image rust:1 --workspace . --timeout 10m --report -- cargo test
   sandbox run --image debian:12 --workspace .:ro --policy maximum -- ls /workspace
   echo 'print(6 * 7)' | sandbox run --image python:3 -- python3 -";

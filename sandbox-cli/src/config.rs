@@ -24,7 +24,7 @@ use crate::render::{Form, Screen, Volume};
 pub(crate) struct Config {
     pub(crate) screen: Screen,
     pub(crate) run_root: RunRoot,
-    engine_socket: Option<String>,
+    engine: Option<String>,
     environment: Environment,
 }
 
@@ -37,7 +37,7 @@ impl Config {
         Self {
             screen: Screen::new(form, volume, environment.no_color.is_some()),
             run_root: environment.run_root.as_ref().map_or_else(RunRoot::default, RunRoot::new),
-            engine_socket: global.engine_socket.clone(),
+            engine: global.engine.clone(),
             environment,
         }
     }
@@ -53,8 +53,11 @@ struct Environment {
     home: Option<OsString>,
     no_color: Option<OsString>,
     run_root: Option<OsString>,
+    sandbox_engine: Option<OsString>,
     sandbox_image: Option<OsString>,
+    sandbox_state: Option<OsString>,
     xdg_config_home: Option<OsString>,
+    xdg_data_home: Option<OsString>,
     xdg_runtime_dir: Option<OsString>,
     /// The file that no policy on this machine may exceed.
     ceiling: PathBuf,
@@ -62,6 +65,8 @@ struct Environment {
     default_socket: PathBuf,
     /// The socket of a Podman that runs as root.
     podman_socket: PathBuf,
+    /// Where the embedded runtime keeps what is root's.
+    system_state: PathBuf,
 }
 
 impl Environment {
@@ -76,12 +81,16 @@ impl Environment {
             home: set("HOME"),
             no_color: set("NO_COLOR"),
             run_root: set("SANDBOX_RUN_ROOT"),
+            sandbox_engine: set("SANDBOX_ENGINE"),
             sandbox_image: set("SANDBOX_IMAGE"),
+            sandbox_state: set("SANDBOX_STATE"),
             xdg_config_home: set("XDG_CONFIG_HOME"),
+            xdg_data_home: set("XDG_DATA_HOME"),
             xdg_runtime_dir: set("XDG_RUNTIME_DIR"),
             ceiling: "/etc/sandbox/policy.toml".into(),
             default_socket: "/var/run/docker.sock".into(),
             podman_socket: "/run/podman/podman.sock".into(),
+            system_state: "/var/lib/sandbox".into(),
         }
     }
 }

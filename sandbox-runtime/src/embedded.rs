@@ -38,6 +38,7 @@ use sandbox_policy::{Capabilities, ImageRef, SandboxSpec};
 
 use crate::guest_program;
 use cgroups::Cgroups;
+pub use host::HOST_IMAGE;
 use host::HostImage;
 use identities::{FIRST, Ids};
 use launch::Launcher;

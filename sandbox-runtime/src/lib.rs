@@ -15,7 +15,7 @@ mod seccomp;
 
 pub use connect::connect;
 pub use docker::DockerRuntime;
-pub use embedded::{EmbeddedOptions, EmbeddedRuntime};
+pub use embedded::{EmbeddedOptions, EmbeddedRuntime, HOST_IMAGE};
 pub use engine::Endpoint;
 pub use guest::guest_program;
 pub use podman::PodmanRuntime;

@@ -63,9 +63,10 @@ async fn remove_orphan(config: &Config, id: SandboxId, unheard: Failure) -> Resu
             return Err(unheard.with_hint("who holds it cannot be told from here, so it is kept"));
         }
     }
-    let runtime = config.connect().await?;
-    for container in runtime.list().await?.into_iter().filter(|container| container.sandbox == id) {
-        runtime.delete(&container.container).await?;
+    for runtime in config.connect_all().await? {
+        for container in runtime.list().await?.into_iter().filter(|container| container.sandbox == id) {
+            runtime.delete(&container.container).await?;
+        }
     }
     match std::fs::remove_dir_all(&directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

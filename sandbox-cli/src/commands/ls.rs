@@ -1,4 +1,4 @@
-//! `ls`: the sandboxes that the engine holds, and those that left a run directory.
+//! `ls`: the sandboxes that engines hold, and those that left a run directory.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,8 +14,10 @@ use crate::inspection::Inspection;
 use crate::render::table;
 
 pub(super) async fn run(config: &Config) -> Result<u8> {
-    let runtime = config.connect().await?;
-    let containers = runtime.list().await?;
+    let mut containers = Vec::new();
+    for runtime in config.connect_all().await? {
+        containers.extend(runtime.list().await?);
+    }
     let here = config.run_root.sandboxes()?;
     let reports = reports(config, &here).await;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

@@ -1,42 +1,112 @@
-//! Which engine is used: the rules of Docker's own command, so that both speak to the same one, and after them Podman's.
+//! Which engine is used: none at all unless one is named; and which ones this machine has.
+//!
+//! Docker is found by the rules of its own command, so that both speak to the same one, and Podman by those of its own.
+
+mod connect;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use sandbox_core::{ErrorKind, Runtime};
+use sandbox_core::ErrorKind;
 use sandbox_runtime::Endpoint;
 use serde::Deserialize;
 
 use super::{Config, Environment, read};
 use crate::failure::{Failure, Result};
 
-/// Where the engine is, and who said so.
+/// An engine, and who said so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct EngineAddress {
-    pub(crate) endpoint: Endpoint,
+pub(crate) struct Choice {
+    pub(crate) engine: EngineAt,
     /// `DOCKER_HOST`, `the docker context "x"`, and so on.
     pub(crate) found_by: String,
 }
 
+/// Where an engine is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum EngineAt {
+    /// In this process, with its images and containers in a directory.
+    Embedded(PathBuf),
+    /// Behind an address.
+    Endpoint(Endpoint),
+}
+
 impl Config {
-    /// Finds the engine's address: what was typed, `DOCKER_HOST`, the current docker context, the rootless socket, the
-    /// default socket (<https://docs.docker.com/engine/manage-resources/contexts/>), and where there is none of these,
-    /// `CONTAINER_HOST` and Podman's sockets (podman(1), podman-system-service(1)).
-    pub(crate) fn engine(&self) -> Result<EngineAddress> {
-        match &self.engine_socket {
-            Some(address) => address_from(address, "--engine-socket".to_owned()),
+    /// The engine that sandboxes are made with: what `--engine` names, else `SANDBOX_ENGINE`, `DOCKER_HOST`,
+    /// `DOCKER_CONTEXT` or `CONTAINER_HOST`, else the embedded one. An engine that merely runs here is not named by anybody.
+    pub(crate) fn engine(&self) -> Result<Choice> {
+        match &self.engine {
+            Some(name) => self.environment.named(name, "--engine"),
             None => self.environment.engine(),
         }
     }
 
-    /// Connects to the engine, whichever product it is.
-    pub(crate) async fn connect(&self) -> Result<Arc<dyn Runtime>> {
-        Ok(sandbox_runtime::connect(self.engine()?.endpoint).await?)
+    /// The engines in which a sandbox may be that was made by this user: the one that is named, and where none is, all
+    /// that are found here.
+    pub(crate) fn engines(&self) -> Result<Vec<Choice>> {
+        let chosen = self.engine()?;
+        if self.engine.is_some() || chosen.found_by != BY_DEFAULT {
+            return Ok(vec![chosen]);
+        }
+        Ok(std::iter::once(chosen).chain(self.environment.sockets()).collect())
     }
 }
 
+/// What names the engine where nothing else does.
+const BY_DEFAULT: &str = "default";
+
 impl Environment {
-    fn engine(&self) -> Result<EngineAddress> {
+    fn engine(&self) -> Result<Choice> {
+        let text = |value: &std::ffi::OsString| value.to_string_lossy().into_owned();
+        if let Some(name) = &self.sandbox_engine {
+            return self.named(&text(name), "SANDBOX_ENGINE");
+        }
+        if self.docker_host.is_some() || self.docker_context.is_some() {
+            return self.docker();
+        }
+        match &self.container_host {
+            Some(host) => address_from(&text(host), "CONTAINER_HOST".to_owned()),
+            None => self.embedded(BY_DEFAULT),
+        }
+    }
+
+    /// Understands `embedded`, `docker`, `podman`, or an address.
+    fn named(&self, name: &str, found_by: &str) -> Result<Choice> {
+        match name {
+            "embedded" => self.embedded(found_by),
+            "docker" => self.docker(),
+            "podman" => self.podman(),
+            address if address.contains("://") => address_from(address, found_by.to_owned()),
+            _ => Err(Failure::new(
+                ErrorKind::InvalidInput,
+                format!("engine {name:?} is not known (from {found_by}): embedded, docker, podman and addresses are"),
+            )
+            .with_hint("write an address as unix:///PATH")),
+        }
+    }
+
+    /// Root's state is the machine's (hier(7)); that of a user lies where programs keep their data
+    /// (<https://specifications.freedesktop.org/basedir/latest/>).
+    fn embedded(&self, found_by: &str) -> Result<Choice> {
+        let of_user = || {
+            let home = || self.home.as_ref().map(|home| PathBuf::from(home).join(".local/share"));
+            let data = self.xdg_data_home.as_ref().map(PathBuf::from).filter(|path| path.is_absolute());
+            data.or_else(home).map(|data| data.join("sandbox"))
+        };
+        let state = match &self.sandbox_state {
+            Some(state) => Some(PathBuf::from(state)),
+            None if rustix::process::geteuid().is_root() => Some(self.system_state.clone()),
+            None => of_user(),
+        };
+        let state = state.ok_or_else(|| {
+            Failure::new(ErrorKind::InvalidInput, "there is no place for images and containers: HOME is not set")
+                .with_hint("set SANDBOX_STATE to a directory")
+        })?;
+        Ok(Choice { engine: EngineAt::Embedded(state), found_by: found_by.to_owned() })
+    }
+
+    /// `DOCKER_HOST`, the current context, the rootless socket, the default socket
+    /// (<https://docs.docker.com/engine/manage-resources/contexts/>).
+    fn docker(&self) -> Result<Choice> {
         if let Some(host) = &self.docker_host {
             return address_from(&host.to_string_lossy(), "DOCKER_HOST".to_owned());
         }
@@ -44,31 +114,44 @@ impl Environment {
             let address = self.context(&name)?;
             return address_from(&address, format!("the docker context {name:?}"));
         }
-        let at = |socket: PathBuf, found_by: &str| EngineAddress {
-            endpoint: Endpoint::Unix(socket),
-            found_by: found_by.to_owned(),
-        };
-        let rootless = |name: &str| {
-            let socket = self.xdg_runtime_dir.as_ref().map(|directory| PathBuf::from(directory).join(name));
-            socket.filter(|socket| socket.exists())
-        };
-        let default = || at(self.default_socket.clone(), "the default socket");
-        if let Some(socket) = rootless("docker.sock") {
-            return Ok(at(socket, "the rootless socket"));
-        }
-        if self.default_socket.exists() {
-            return Ok(default());
-        }
+        let rootless = self.rootless("docker.sock").map(|socket| at(socket, "Docker's rootless socket"));
+        Ok(rootless.unwrap_or_else(|| at(self.default_socket.clone(), "Docker's default socket")))
+    }
+
+    /// `CONTAINER_HOST`, the rootless socket, the default socket (podman(1), podman-system-service(1)).
+    fn podman(&self) -> Result<Choice> {
         if let Some(host) = &self.container_host {
             return address_from(&host.to_string_lossy(), "CONTAINER_HOST".to_owned());
         }
-        if let Some(socket) = rootless("podman/podman.sock") {
-            return Ok(at(socket, "Podman's rootless socket"));
+        let rootless = self.rootless("podman/podman.sock").map(|socket| at(socket, "Podman's rootless socket"));
+        Ok(rootless.unwrap_or_else(|| at(self.podman_socket.clone(), "Podman's default socket")))
+    }
+
+    /// The engines whose usual sockets are there.
+    fn sockets(&self) -> Vec<Choice> {
+        let usual = [
+            (self.rootless("docker.sock"), "Docker's rootless socket"),
+            (Some(self.default_socket.clone()), "Docker's default socket"),
+            (self.rootless("podman/podman.sock"), "Podman's rootless socket"),
+            (Some(self.podman_socket.clone()), "Podman's default socket"),
+        ];
+        let named = [&self.docker_host, &self.container_host].into_iter().zip(["DOCKER_HOST", "CONTAINER_HOST"]);
+        let named =
+            named.filter_map(|(address, by)| address_from(&address.as_ref()?.to_string_lossy(), by.to_owned()).ok());
+        let mut found: Vec<Choice> = named.collect();
+        for (socket, by) in usual {
+            let Some(socket) = socket.filter(|socket| socket.exists()) else { continue };
+            let choice = at(socket, by);
+            if found.iter().all(|other| other.engine != choice.engine) {
+                found.push(choice);
+            }
         }
-        if self.podman_socket.exists() {
-            return Ok(at(self.podman_socket.clone(), "Podman's socket"));
-        }
-        Ok(default())
+        found
+    }
+
+    fn rootless(&self, name: &str) -> Option<PathBuf> {
+        let socket = self.xdg_runtime_dir.as_ref().map(|directory| PathBuf::from(directory).join(name));
+        socket.filter(|socket| socket.exists())
     }
 
     /// The name of the current context, unless it is the one that means the default socket.
@@ -94,7 +177,7 @@ impl Environment {
     fn context(&self, name: &str) -> Result<String> {
         let unknown = || {
             Failure::new(ErrorKind::NotFound, format!("the docker context {name:?} does not exist"))
-                .with_hint("`docker context ls` lists them; --engine-socket names a socket without one")
+                .with_hint("`docker context ls` lists them; --engine names a socket without one")
         };
         let directory = self.docker_directory().ok_or_else(unknown)?.join("contexts/meta");
         let entries = std::fs::read_dir(&directory).map_err(|_| unknown())?;
@@ -117,9 +200,13 @@ impl Environment {
     }
 }
 
-fn address_from(text: &str, found_by: String) -> Result<EngineAddress> {
+fn at(socket: PathBuf, found_by: &str) -> Choice {
+    Choice { engine: EngineAt::Endpoint(Endpoint::Unix(socket)), found_by: found_by.to_owned() }
+}
+
+fn address_from(text: &str, found_by: String) -> Result<Choice> {
     match text.parse() {
-        Ok(endpoint) => Ok(EngineAddress { endpoint, found_by }),
+        Ok(endpoint) => Ok(Choice { engine: EngineAt::Endpoint(endpoint), found_by }),
         Err(error) => {
             let mut failure = Failure::from(error);
             failure.message = format!("{} (from {found_by})", failure.message);
@@ -154,94 +241,4 @@ struct Docker {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use tempfile::TempDir;
-
-    use super::*;
-
-    fn home() -> (TempDir, Environment) {
-        let home = tempfile::tempdir().unwrap();
-        let environment = Environment {
-            home: Some(home.path().into()),
-            xdg_runtime_dir: Some(home.path().into()),
-            default_socket: "/default.sock".into(),
-            ..Environment::default()
-        };
-        let context = home.path().join(".docker/contexts/meta/0123");
-        fs::create_dir_all(&context).unwrap();
-        fs::write(
-            context.join("meta.json"),
-            r#"{"Name":"lab","Metadata":{},"Endpoints":{"docker":{"Host":"unix:///lab.sock","SkipTLSVerify":false}}}"#,
-        )
-        .unwrap();
-        (home, environment)
-    }
-
-    fn found(environment: &Environment) -> (String, String) {
-        let EngineAddress { endpoint, found_by } = environment.engine().unwrap();
-        (endpoint.to_string(), found_by)
-    }
-
-    #[test]
-    fn the_order_is_that_of_docker() {
-        let (home, mut environment) = home();
-        assert_eq!(found(&environment), ("unix:///default.sock".into(), "the default socket".into()));
-
-        let rootless = home.path().join("docker.sock");
-        fs::write(&rootless, "").unwrap();
-        assert_eq!(found(&environment), (format!("unix://{}", rootless.display()), "the rootless socket".into()));
-
-        fs::write(home.path().join(".docker/config.json"), r#"{"auths":{},"currentContext":"lab"}"#).unwrap();
-        assert_eq!(found(&environment), ("unix:///lab.sock".into(), "the docker context \"lab\"".into()));
-
-        environment.docker_context = Some("default".into());
-        assert_eq!(found(&environment).1, "the rootless socket");
-
-        environment.docker_host = Some("unix:///host.sock".into());
-        assert_eq!(found(&environment), ("unix:///host.sock".into(), "DOCKER_HOST".into()));
-    }
-
-    #[test]
-    fn podman_is_found_where_there_is_no_docker() {
-        let (home, mut environment) = home();
-        let touch = |name: &str| {
-            let path = home.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, "").unwrap();
-            path
-        };
-        environment.podman_socket = touch("system.sock");
-        assert_eq!(found(&environment).1, "Podman's socket");
-
-        let rootless = touch("podman/podman.sock");
-        assert_eq!(found(&environment), (format!("unix://{}", rootless.display()), "Podman's rootless socket".into()));
-
-        environment.container_host = Some("unix:///host.sock".into());
-        assert_eq!(found(&environment), ("unix:///host.sock".into(), "CONTAINER_HOST".into()));
-        environment.container_host = Some("ssh://somewhere".into());
-        assert!(environment.engine().unwrap_err().message.contains("CONTAINER_HOST"));
-
-        environment.default_socket = touch("default.sock");
-        assert_eq!(found(&environment).1, "the default socket");
-        touch("docker.sock");
-        assert_eq!(found(&environment).1, "the rootless socket");
-    }
-
-    #[test]
-    fn what_is_broken_is_named() {
-        let (home, mut environment) = home();
-        environment.docker_context = Some("nowhere".into());
-        assert!(environment.engine().unwrap_err().message.contains("\"nowhere\" does not exist"));
-
-        environment.docker_context = None;
-        fs::write(home.path().join(".docker/config.json"), "{").unwrap();
-        assert!(environment.engine().unwrap_err().message.contains("config.json"));
-
-        environment.docker_host = Some("tcp://127.0.0.1:1".into());
-        let failure = environment.engine().unwrap_err();
-        assert!(failure.message.contains("DOCKER_HOST"), "{failure:?}");
-        assert!(failure.hint.is_some());
-    }
-}
+mod tests;

@@ -27,7 +27,11 @@ impl Config {
     /// Says what a sandbox's arguments mean here.
     pub(crate) fn wanted(&self, arguments: &SandboxArgs) -> Result<Wanted> {
         let chosen = self.policy(arguments.policy.as_deref(), &arguments.waive)?;
-        let fallback = || self.environment.sandbox_image.as_ref().map(|image| image.to_string_lossy().into_owned());
+        let of_machine = self.engine()?.is_embedded().then(|| sandbox_runtime::HOST_IMAGE.to_owned());
+        let fallback = || {
+            let named = self.environment.sandbox_image.as_ref().map(|image| image.to_string_lossy().into_owned());
+            named.or(of_machine)
+        };
         let image = arguments.image.clone().or_else(fallback).ok_or_else(|| {
             Failure::new(ErrorKind::InvalidInput, "no image is named")
                 .with_hint("name one, as in --image debian:12, or set SANDBOX_IMAGE")

@@ -2,6 +2,6 @@
 
 mod run;
 mod signals;
-mod terminal;
+pub(crate) mod terminal;
 mod up;
 mod words;

@@ -23,6 +23,7 @@ pub(crate) struct Place {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Engine {
     Absent,
+    Embedded,
     Real,
 }
 
@@ -30,6 +31,13 @@ impl Place {
     /// A place with the real engine.
     pub(crate) fn new() -> Self {
         Self::make(Engine::Real)
+    }
+
+    /// A place in which no engine is named, under the policy `standard` as it is.
+    pub(crate) fn embedded() -> Self {
+        let place = Self::make(Engine::Embedded);
+        std::fs::remove_file(place.path("config/sandbox/policy.toml")).unwrap();
+        place
     }
 
     /// A place in which no engine answers.
@@ -73,6 +81,7 @@ impl Place {
             .stdin(Stdio::null());
         match self.engine {
             Engine::Absent => command.env("DOCKER_HOST", format!("unix://{}", self.path("none.sock").display())),
+            Engine::Embedded => command.env("SANDBOX_STATE", self.path("state")),
             Engine::Real => {
                 command.env("DOCKER_HOST", variable("DOCKER_HOST")).env("SANDBOX_IMAGE", variable("SANDBOX_TEST_IMAGE"))
             }
@@ -116,8 +125,10 @@ impl Place {
 
     /// The engine's containers that belong to this place, by the directory that is mounted into each.
     pub(crate) fn containers(&self) -> Vec<String> {
-        if self.engine == Engine::Absent {
-            return Vec::new();
+        match self.engine {
+            Engine::Absent => return Vec::new(),
+            Engine::Embedded => return self.embedded_containers(),
+            Engine::Real => {}
         }
         let format = "{{.ID}} {{.Mounts}}";
         let output = Command::new("docker")
@@ -128,6 +139,11 @@ impl Place {
         let run = self.path("run").display().to_string();
         let lines = String::from_utf8(output.stdout).unwrap();
         lines.lines().filter(|line| line.contains(&run)).map(str::to_owned).collect()
+    }
+
+    fn embedded_containers(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path("state/containers")).into_iter().flatten();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
     /// The sandboxes that have a run directory.

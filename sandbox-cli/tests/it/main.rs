@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod embedded;
 mod engine;
 mod harness;
 mod text;

@@ -91,8 +91,8 @@ fn an_engine_that_is_not_there_is_named() {
         assert_eq!(ran.code, Some(code), "{arguments:?}: {ran:?}");
         assert!(ran.stderr.contains("none.sock") && ran.stderr.contains("\nhint: "), "{arguments:?}: {ran:?}");
     }
-    let ran = place.sandbox(&["ls", "--engine-socket", "tcp://127.0.0.1:2375"]);
-    assert!(ran.stderr.contains("(from --engine-socket)"), "{ran:?}");
+    let ran = place.sandbox(&["ls", "--engine", "what://127.0.0.1:2375"]);
+    assert!(ran.stderr.contains("(from --engine)"), "{ran:?}");
 }
 
 #[test]

@@ -16,8 +16,8 @@ use super::images::Unpacked;
 use super::removal::remove;
 use super::store::{Store, unusable};
 
-/// The name and the id of the image.
-pub(super) const HOST_IMAGE: &str = "host";
+/// The image that is the machine itself: its name, and its id.
+pub const HOST_IMAGE: &str = "host";
 
 /// The directories that were made for it, one for each agent; they go with the runtime.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::harness::Place;
 
 /// Runs a line of shell on a terminal of 33 lines and 99 columns, and gives what it showed and its exit code.
-fn on_a_terminal(place: &Place, line: &str, typed: &str) -> (String, Option<i32>) {
+pub(crate) fn on_a_terminal(place: &Place, line: &str, typed: &str) -> (String, Option<i32>) {
     let template = place.command(&[]);
     let line = format!("stty rows 33 cols 99; {} {line}", env!("CARGO_BIN_EXE_sandbox"));
     let mut command = Command::new("script");

@@ -1,0 +1,60 @@
+//! Connecting to engines: to the one that is used, or to all in which something may be.
+
+use std::sync::Arc;
+
+use sandbox_core::{ErrorKind, Runtime};
+use sandbox_runtime::{EmbeddedOptions, EmbeddedRuntime};
+use tokio::task::JoinSet;
+
+use super::{Choice, EngineAt};
+use crate::config::Config;
+use crate::failure::{Failure, Result};
+
+impl Choice {
+    /// Connects, and finds out what the engine enforces.
+    pub(crate) async fn connect(&self) -> Result<Arc<dyn Runtime>> {
+        Ok(match &self.engine {
+            EngineAt::Embedded(state) => Arc::new(embedded(state.clone()).await?),
+            EngineAt::Endpoint(endpoint) => sandbox_runtime::connect(endpoint.clone()).await?,
+        })
+    }
+
+    /// Whether it is the one that is there without being named.
+    pub(crate) fn is_embedded(&self) -> bool {
+        matches!(self.engine, EngineAt::Embedded(_))
+    }
+}
+
+/// The embedded runtime; where it cannot work, an engine can be named.
+async fn embedded(state: std::path::PathBuf) -> Result<EmbeddedRuntime> {
+    EmbeddedRuntime::connect(EmbeddedOptions::new(state)).await.map_err(|error| {
+        let failure = Failure::from(error);
+        if failure.hint.is_some() || !failure.is(ErrorKind::EngineUnavailable) {
+            return failure;
+        }
+        failure.with_hint("an engine may do what this process cannot: --engine docker, --engine podman")
+    })
+}
+
+impl Config {
+    /// Connects to the engine that sandboxes are made with.
+    pub(crate) async fn connect(&self) -> Result<Arc<dyn Runtime>> {
+        self.engine()?.connect().await
+    }
+
+    /// Connects to every engine in which a sandbox of this user may be. One that nobody named and that does not answer has
+    /// none that runs; one that is named has to answer.
+    pub(crate) async fn connect_all(&self) -> Result<Vec<Arc<dyn Runtime>>> {
+        let engines = self.engines()?;
+        if let [only] = engines.as_slice() {
+            return Ok(vec![only.connect().await?]);
+        }
+        let mut connecting = JoinSet::new();
+        for (place, engine) in engines.into_iter().enumerate() {
+            connecting.spawn(async move { (place, engine.connect().await) });
+        }
+        let mut connected = connecting.join_all().await;
+        connected.sort_by_key(|(place, _)| *place);
+        Ok(connected.into_iter().filter_map(|(_, runtime)| runtime.ok()).collect())
+    }
+}

@@ -1,0 +1,73 @@
+//! Every verb without an engine, as root: under the policy `standard`, with nothing waived.
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::engine::terminal::on_a_terminal;
+use crate::harness::{Place, eventually, signal, text};
+
+#[test]
+fn a_first_command_needs_nothing() {
+    let place = Place::embedded();
+    let workspace = place.workspace();
+    let script = "id -u; ls /home; echo made >made; exit 3";
+    let ran = place.sandbox(&["run", "-w", text(&workspace), "--report", "--", "sh", "-c", script]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(3), "1000\nagent\n"), "{ran:?}");
+    assert!(!ran.stderr.contains("waived") && ran.stderr.contains("34359738368 bytes"), "{ran:?}");
+    assert_eq!(std::fs::read_to_string(workspace.join("made")).unwrap(), "made\n");
+}
+
+#[test]
+fn a_sandbox_stays_and_is_served_by_every_verb() {
+    let place = Place::embedded();
+    let id = place.ok(&["up"]).trim().to_owned();
+    assert_eq!(place.containers(), [format!("sandbox-{id}")]);
+    assert_eq!(place.sandbox(&["exec", &id, "sh", "-c", "exit 7"]).code, Some(7));
+    std::fs::write(place.path("file"), "content").unwrap();
+    place.ok(&["cp", "file", &format!("{id}:/tmp/there")]);
+    assert_eq!(place.ok(&["cp", &format!("{id}:/tmp/there"), "-"]), "content");
+    let (shown, code) = on_a_terminal(&place, &format!("shell {id}"), "echo $((6 * 7))x; exit 7\n");
+    assert!(shown.contains("42x") && code == Some(7), "{code:?}: {shown}");
+
+    let listed: Value = serde_json::from_str(&place.ok(&["ls", "--json"])).unwrap();
+    let row = listed.as_array().unwrap().iter().find(|row| row["id"] == id.as_str()).unwrap();
+    assert_eq!((row["image"].as_str(), row["status"].as_str()), (Some("host"), Some("running")), "{row}");
+    let inspected: Value = serde_json::from_str(&place.ok(&["inspect", &id, "--json"])).unwrap();
+    assert_eq!(inspected["engine"]["name"], "embedded", "{inspected}");
+    assert_eq!(place.ok(&["down", &id]).trim(), id);
+}
+
+#[test]
+fn what_a_killed_holder_left_is_found_and_removed() {
+    let place = Place::embedded();
+    let id = place.ok(&["up"]).trim().to_owned();
+    let inspected: Value = serde_json::from_str(&place.ok(&["inspect", &id, "--json"])).unwrap();
+    let pid = u32::try_from(inspected["holder"].as_u64().unwrap()).unwrap();
+    signal(pid, Signal::KILL);
+    eventually("the holder is gone", || !crate::harness::is_alive(pid));
+    assert_eq!(place.run_directories().len(), 1);
+    let said = place.ok(&["cleanup"]);
+    assert!(said.contains(&format!("removed {id}")), "{said}");
+    place.assert_nothing_left();
+}
+
+#[test]
+fn a_doctor_looks_at_the_machine_itself() {
+    let place = Place::embedded();
+    let ran = place.sandbox(&["doctor", "--json"]);
+    let diagnosis: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((ran.code, &diagnosis["engine"]["name"]), (Some(0), &Value::from("embedded")), "{diagnosis}");
+    assert_eq!(diagnosis["missing"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn an_engine_that_is_named_is_the_one_that_is_used() {
+    let place = Place::embedded();
+    let nowhere = format!("unix://{}", place.path("none.sock").display());
+    let ran = place.sandbox(&["run", "--engine", &nowhere, "--image", "x", "--", "true"]);
+    assert!(ran.code == Some(125) && ran.stderr.contains("none.sock"), "{ran:?}");
+    let ran = place.sandbox(&["run", "--engine", &nowhere, "--", "true"]);
+    assert!(ran.code == Some(125) && ran.stderr.contains("no image is named"), "{ran:?}");
+    let ran = place.sandbox(&["ls", "--engine", "lxc"]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("embedded, docker, podman"), "{ran:?}");
+}
