@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use sandbox_policy::{AgentUser, Branch, ByteSize, Control, CpuCount, OpenFiles, ProcessCount, RepoId, Span};
+use sandbox_policy::{AgentUser, Branch, ByteSize, Control, CpuCount, ImageRef, OpenFiles, ProcessCount, RepoId, Span};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use values::{Place, Variable, WorkspaceDirectory};
@@ -38,6 +38,9 @@ pub(crate) struct Global {
         help_heading = "Global options"
     )]
     pub(crate) engine: Option<String>,
+    /// Speak to this registry on loopback without TLS, where no engine is used; may be repeated
+    #[arg(long, global = true, value_name = "127.0.0.1:PORT", help_heading = "Global options")]
+    pub(crate) plain_http: Vec<String>,
 }
 
 /// What to do.
@@ -67,6 +70,12 @@ pub(crate) enum Verb {
     /// Take sandboxes down
     #[command(after_help = DOWN_HELP)]
     Down(DownArgs),
+    /// Fetch an image from its registry, for use without an engine
+    #[command(after_help = PULL_HELP)]
+    Pull(PullArgs),
+    /// Make an image of an archive or an OCI layout, for use without an engine
+    #[command(after_help = IMPORT_HELP)]
+    Import(ImportArgs),
     /// Remove what killed sandboxes have left behind
     #[command(after_help = CLEANUP_HELP)]
     Cleanup,
@@ -226,6 +235,22 @@ pub(crate) struct DownArgs {
     pub(crate) all: bool,
 }
 
+/// `pull`.
+#[derive(Debug, Args)]
+pub(crate) struct PullArgs {
+    /// The image, such as debian:12
+    pub(crate) image: ImageRef,
+}
+
+/// `import`.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// An archive, or the directory of an OCI layout
+    pub(crate) file: PathBuf,
+    /// The image's name [default: the file's, up to its first dot]
+    pub(crate) name: Option<ImageRef>,
+}
+
 /// `policy`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyVerb {
@@ -335,6 +360,22 @@ Returns when all of a sandbox is gone.
 Examples:
   sandbox down 3f9c
   sandbox down --all";
+
+const PULL_HELP: &str = "\
+`run` and `up` do the same for an image that is not here, unless the policy forbids it. Nothing that a registry
+says is believed: content is checked against its digest. Registries that want an account are not supported.
+
+Examples:
+  sandbox pull debian:12
+  sandbox pull --plain-http 127.0.0.1:5000 127.0.0.1:5000/tools:latest";
+
+const IMPORT_HELP: &str = "\
+An archive is one of a root file system, of an OCI layout, or what `docker save` writes; it may be
+compressed with gzip or zstd.
+
+Examples:
+  docker save debian:12 | gzip >debian.tar.gz; sandbox import debian.tar.gz debian:12
+  docker export $container >tools.tar; sandbox import tools.tar; sandbox run --image tools -- make";
 
 const CLEANUP_HELP: &str = "\
 A sandbox is removed only if the process that held it is provably gone; what is kept is listed, with the

@@ -5,9 +5,11 @@ mod cp;
 mod doctor;
 mod down;
 mod exec;
+mod import;
 mod inspect;
 mod ls;
 mod policy;
+mod pull;
 mod run;
 mod shell;
 mod up;
@@ -28,9 +30,11 @@ pub(crate) fn run(config: &Config, cli: Cli) -> Result<u8> {
         Verb::Doctor => wait(doctor::run(config)),
         Verb::Down(arguments) => wait(down::run(config, arguments)),
         Verb::Exec(arguments) => wait(exec::run(config, arguments)),
+        Verb::Import(arguments) => wait(import::run(config, arguments)),
         Verb::Inspect(arguments) => wait(inspect::run(config, arguments)),
         Verb::Ls => wait(ls::run(config)),
         Verb::Policy(verb) => wait(policy::run(config, verb)),
+        Verb::Pull(arguments) => wait(pull::run(config, arguments)),
         Verb::Run(arguments) => wait(run::run(config, arguments)),
         Verb::Shell(arguments) => wait(shell::run(config, arguments)),
         Verb::Supervise => wait(async { crate::supervise::supervise().await.map(|()| 0) }),

@@ -25,6 +25,7 @@ pub(crate) struct Config {
     pub(crate) screen: Screen,
     pub(crate) run_root: RunRoot,
     engine: Option<String>,
+    plain_http: Vec<String>,
     environment: Environment,
 }
 
@@ -38,6 +39,7 @@ impl Config {
             screen: Screen::new(form, volume, environment.no_color.is_some()),
             run_root: environment.run_root.as_ref().map_or_else(RunRoot::default, RunRoot::new),
             engine: global.engine.clone(),
+            plain_http: global.plain_http.clone(),
             environment,
         }
     }

@@ -9,6 +9,7 @@ mod create;
 mod delete;
 mod disk;
 mod filter;
+mod frames;
 mod host;
 mod identities;
 mod images;
@@ -17,6 +18,7 @@ mod list;
 mod mountinfo;
 mod probe;
 mod process;
+mod pull;
 mod record;
 mod removal;
 mod start;
@@ -34,7 +36,7 @@ use sandbox_core::{
     ContainerId, ContainerState, ContainerSummary, Error, ErrorKind, Events, Image, Result, Runtime, RuntimeInfo,
     Signal, Wiring,
 };
-use sandbox_policy::{Capabilities, ImageRef, SandboxSpec};
+use sandbox_policy::{Capabilities, ImageRef, PullRule, SandboxSpec};
 
 use crate::guest_program;
 use cgroups::Cgroups;
@@ -53,12 +55,14 @@ pub struct EmbeddedOptions {
     /// The host's id for root inside. This one and the 65,535 after it should be nobody else's. Whoever is not root has no
     /// range to give: there the agent is the caller, in a user namespace with nobody else.
     pub first_id: u32,
+    /// Registries that are spoken to without TLS, as `HOST:PORT`; each must be on this machine's loopback.
+    pub plain_http: Vec<String>,
 }
 
 impl EmbeddedOptions {
     /// Keeps everything in a directory, and takes ids that no system hands out.
     pub fn new(state: impl Into<PathBuf>) -> Self {
-        Self { state: state.into(), first_id: FIRST }
+        Self { state: state.into(), first_id: FIRST, plain_http: Vec::new() }
     }
 }
 
@@ -85,6 +89,7 @@ impl EmbeddedOptions {
 #[derive(Clone, Debug)]
 pub struct EmbeddedRuntime {
     machine: Arc<Machine>,
+    plain_http: Vec<String>,
 }
 
 impl EmbeddedRuntime {
@@ -92,12 +97,16 @@ impl EmbeddedRuntime {
     ///
     /// # Errors
     /// `EngineUnavailable` where no container can be made, with the step that failed; `Denied` or `Io` where the state
-    /// directory cannot be used.
+    /// directory cannot be used; `InvalidInput` for options that are not allowed.
     pub async fn connect(options: EmbeddedOptions) -> Result<Self> {
-        let EmbeddedOptions { state, first_id } = options;
+        let EmbeddedOptions { state, first_id, plain_http } = options;
+        if let Some(registry) = plain_http.iter().find(|registry| !is_loopback(registry)) {
+            let message = format!("registry {registry:?} may not be used without TLS: only one on loopback may");
+            return Err(Error::new(ErrorKind::InvalidInput, message).with_hint("write it as 127.0.0.1:PORT"));
+        }
         let ids = Ids::choose(first_id)?;
         let machine = blocking(move || probe::probe(Store::open(&state)?, ids, guest_program())).await?;
-        Ok(Self { machine: Arc::new(machine) })
+        Ok(Self { machine: Arc::new(machine), plain_http })
     }
 
     /// Makes an image of a tar archive that holds a root file system. Programs that would gain their owner's privilege
@@ -112,7 +121,7 @@ impl EmbeddedRuntime {
     }
 
     /// Takes an image out of an archive that `docker save` made, or that holds an OCI layout, and gives it a name. Its layers
-    /// are checked against the digests that it names, and may be compressed with gzip.
+    /// are checked against the digests that it names, and may be compressed with gzip or zstd.
     ///
     /// # Errors
     /// As [`Self::import_rootfs`]; `ImageInvalid` also for an archive of several images, or of another architecture.
@@ -129,6 +138,16 @@ impl EmbeddedRuntime {
     pub async fn import_layout(&self, directory: impl Into<PathBuf>, reference: &ImageRef) -> Result<Image> {
         let (machine, directory, reference) = (Arc::clone(&self.machine), directory.into(), reference.clone());
         blocking(move || machine.import_layout(&directory, &reference)).await
+    }
+
+    /// Takes an image out of whatever a path holds: an OCI layout, an archive of one, one that `docker save` made, or one of
+    /// a root file system; archives may be compressed with gzip or zstd.
+    ///
+    /// # Errors
+    /// As [`Self::import_archive`].
+    pub async fn import(&self, path: impl Into<PathBuf>, reference: &ImageRef) -> Result<Image> {
+        let (machine, path, reference) = (Arc::clone(&self.machine), path.into(), reference.clone());
+        blocking(move || machine.import(&path, &reference)).await
     }
 
     /// Does something with the machine on a thread that may wait.
@@ -153,6 +172,11 @@ struct Machine {
     every_cgroup: Cgroups,
 }
 
+/// Whether a registry is one of this machine: an address of loopback, since names lead where others say.
+fn is_loopback(registry: &str) -> bool {
+    registry.parse::<std::net::SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
+}
+
 /// Runs what waits for the kernel where that holds nobody up. It is not broken off, and always comes to its end.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work)
@@ -174,9 +198,18 @@ impl Runtime for EmbeddedRuntime {
         guest_program()
     }
 
-    async fn resolve(&self, spec: &SandboxSpec, _events: &Events) -> Result<Image> {
-        let spec = spec.clone();
-        self.with(move |machine| machine.resolve(&spec)).await
+    async fn resolve(&self, spec: &SandboxSpec, events: &Events) -> Result<Image> {
+        let (reference, pull) = (spec.image().clone(), spec.pull());
+        let asked = spec.clone();
+        match self.with(move |machine| machine.resolve(&asked)).await {
+            Err(error) if error.kind() == ErrorKind::ImageMissing && pull == PullRule::IfMissing => {
+                if reference.repository().is_none() {
+                    return Err(error);
+                }
+                self.pull(&reference, events).await
+            }
+            found => found,
+        }
     }
 
     async fn create(&self, spec: &SandboxSpec, wiring: &Wiring) -> Result<ContainerId> {

@@ -14,7 +14,7 @@ use crate::render::{escaped, table};
 
 pub(super) async fn run(config: &Config) -> Result<u8> {
     let address = config.engine()?;
-    let runtime = address.connect().await?;
+    let runtime = address.connect(config).await?;
     let capabilities = runtime.capabilities().join(&own_capabilities());
     let run_root = config.run_root.ensure();
     let diagnosis = Diagnosis {

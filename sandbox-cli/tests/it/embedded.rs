@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::engine::terminal::on_a_terminal;
-use crate::harness::{Place, eventually, signal, text};
+use crate::harness::{Place, eventually, signal, text, variable};
 
 #[test]
 fn a_first_command_needs_nothing() {
@@ -70,4 +70,55 @@ fn an_engine_that_is_named_is_the_one_that_is_used() {
     assert!(ran.code == Some(125) && ran.stderr.contains("no image is named"), "{ran:?}");
     let ran = place.sandbox(&["ls", "--engine", "lxc"]);
     assert!(ran.code == Some(1) && ran.stderr.contains("embedded, docker, podman"), "{ran:?}");
+}
+
+#[test]
+fn images_come_from_registries_where_no_engine_is() {
+    let place = Place::embedded();
+    let registry = variable("SANDBOX_TEST_REGISTRY");
+    let image = format!("{registry}/sandbox-busybox:latest");
+    let run = |more: &[&str]| {
+        place.sandbox(&[&["run", "--image", &image], more, &["--", "/bin/busybox", "id", "-u"]].concat())
+    };
+    // The registry speaks no TLS, and nobody has said that it need not.
+    let ran = run(&[]);
+    assert!(ran.code == Some(125) && ran.stderr.contains("cannot be pulled"), "{ran:?}");
+    let ran = run(&["--plain-http", "192.0.2.1:80"]);
+    assert!(ran.code == Some(125) && ran.stderr.contains("only one on loopback"), "{ran:?}");
+    let ran = run(&["--plain-http", &registry]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "1000\n"), "{ran:?}");
+    assert!(ran.stderr.contains("pulling "), "{ran:?}");
+    // From now on it is here.
+    let ran = run(&[]);
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "1000\n", ""), "{ran:?}");
+
+    let pull = |image: &str| place.sandbox(&["pull", "--json", "--plain-http", &registry, image]);
+    let pulled: Value = serde_json::from_str(&pull(&image).stdout).unwrap();
+    assert_eq!(pulled["image"], image);
+    let ran = pull(&format!("{registry}/nowhere:latest"));
+    assert!(ran.code == Some(1) && ran.stderr.contains("nowhere"), "{ran:?}");
+    let ran = pull(&format!("{registry}/sandbox-busybox@sha256:{}", "0".repeat(64)));
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert_eq!(std::fs::read_dir(place.path("state/temporary")).unwrap().count(), 0);
+}
+
+#[test]
+fn images_come_from_files() {
+    let place = Place::embedded();
+    let tree = place.path("tree");
+    std::fs::create_dir_all(tree.join("bin")).unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_sandbox"), tree.join("bin/any")).unwrap();
+    std::fs::write(tree.join("note"), "from a file").unwrap();
+    let mut packing = std::process::Command::new("tar");
+    packing.args(["-czf", "tools.tar.gz", "-C", "tree", "."]);
+    assert!(packing.current_dir(place.path("")).status().unwrap().success());
+    assert_eq!(place.ok(&["import", "tools.tar.gz"]).trim(), "tools");
+    let id = place.ok(&["up", "--image", "tools"]).trim().to_owned();
+    assert_eq!(place.ok(&["cp", &format!("{id}:/note"), "-"]), "from a file");
+    place.ok(&["down", &id]);
+    std::fs::write(place.path("none.tar"), "no archive").unwrap();
+    let ran = place.sandbox(&["import", "none.tar", "x"]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("tar"), "{ran:?}");
+    let ran = place.sandbox(&["import", "--engine", "docker", "tools.tar.gz"]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("--engine embedded"), "{ran:?}");
 }

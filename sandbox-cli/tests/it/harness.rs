@@ -192,7 +192,7 @@ impl From<Output> for Ran {
 
 /// Reads one variable, without which no test here can say anything.
 #[expect(clippy::disallowed_methods, reason = "tests are told by their environment which engine to use")]
-fn variable(name: &str) -> String {
+pub(crate) fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run these tests by `scripts/test`"))
 }
 

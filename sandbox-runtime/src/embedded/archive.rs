@@ -19,12 +19,27 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
 use super::Machine;
+use super::frames::Frames;
 use super::images::{Configuration, Hashed, ROOTFS, hexadecimal, nameable, owners};
 use super::removal::remove;
 use super::store::unusable;
-use super::unpack::{Owners, Whiteouts, unpack};
+use super::unpack::{Owners, Whiteouts, holds_layers, unpack};
 
 impl Machine {
+    /// Takes an image out of a directory or an archive, whatever it holds.
+    pub(super) fn import(&self, path: &Path, reference: &ImageRef) -> Result<Image> {
+        let open = || File::open(path).map_err(|error| unusable(path, error));
+        let name = path.display().to_string();
+        let archive = || plain(open()?, &name);
+        if path.is_dir() {
+            self.import_layout(path, reference)
+        } else if holds_layers(archive()?)? {
+            self.import_archive(archive()?, reference)
+        } else {
+            self.import_rootfs(archive()?, reference)
+        }
+    }
+
     /// Takes the image out of an archive.
     pub(super) fn import_archive(&self, archive: impl Read, reference: &ImageRef) -> Result<Image> {
         nameable(reference)?;
@@ -42,6 +57,11 @@ impl Machine {
     /// Takes the image out of a directory.
     pub(super) fn import_layout(&self, directory: &Path, reference: &ImageRef) -> Result<Image> {
         nameable(reference)?;
+        self.take_layout(directory, reference)
+    }
+
+    /// Does so under any name, also one that says what the content is and has been held to that.
+    pub(super) fn take_layout(&self, directory: &Path, reference: &ImageRef) -> Result<Image> {
         let layout = Layout::open(directory)?;
         let layered = layout.find()?;
         let fresh = self.store.temporary_path()?;
@@ -109,15 +129,14 @@ impl Layered {
     }
 }
 
-/// Undoes a layer's compression, if it has one that is known (RFC 1952).
-fn plain(file: File, name: &str) -> Result<Box<dyn Read>> {
+/// Undoes a file's compression, if it has one that is known (RFC 1952, RFC 8878).
+pub(super) fn plain(file: File, name: &str) -> Result<Box<dyn Read>> {
     let mut start = [0; 4];
     let length = (&file).read(&mut start).map_err(|error| unreadable(name, error))?;
     rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).map_err(|error| unreadable(name, error.into()))?;
     match &start[..length] {
         [0x1f, 0x8b, ..] => Ok(Box::new(MultiGzDecoder::new(BufReader::new(file)))),
-        [0x28, 0xb5, 0x2f, 0xfd] => Err(invalid(format!("layer {name} is compressed with zstd"))
-            .with_hint("save the image with gzip or without compression")),
+        [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Ok(Box::new(Frames::new(BufReader::new(file)))),
         _ => Ok(Box::new(BufReader::new(file))),
     }
 }
@@ -217,21 +236,24 @@ struct Saved {
 
 /// A manifest or an index (<https://github.com/opencontainers/image-spec/blob/main/manifest.md>).
 #[derive(Debug, Deserialize)]
-struct Manifest {
-    config: Option<Descriptor>,
-    layers: Option<Vec<Descriptor>>,
-    manifests: Option<Vec<Descriptor>>,
+pub(super) struct Manifest {
+    pub(super) config: Option<Descriptor>,
+    pub(super) layers: Option<Vec<Descriptor>>,
+    pub(super) manifests: Option<Vec<Descriptor>>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Descriptor {
-    digest: String,
+pub(super) struct Descriptor {
+    pub(super) digest: String,
+    /// Bytes of what it names; nothing believes it where a digest is at hand.
+    #[serde(default)]
+    pub(super) size: u64,
     platform: Option<Platform>,
 }
 
 impl Descriptor {
     /// Whether it is for this machine, or does not say.
-    fn may_be_ours(&self) -> bool {
+    pub(super) fn may_be_ours(&self) -> bool {
         self.platform.as_ref().is_none_or(|Platform { architecture, os }| {
             let own = if std::env::consts::ARCH == "x86_64" { "amd64" } else { "arm64" };
             os == "linux" && architecture == own
@@ -266,7 +288,7 @@ struct Layers {
 }
 
 /// The file of a digest in a layout.
-fn blob(digest: &str) -> Result<String> {
+pub(super) fn blob(digest: &str) -> Result<String> {
     let digits = digest.strip_prefix("sha256:").filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
     match digits {
         Some(digits) if digits.len() == 64 => Ok(format!("blobs/sha256/{digits}")),
@@ -277,15 +299,15 @@ fn blob(digest: &str) -> Result<String> {
     }
 }
 
-fn digest(content: &[u8]) -> String {
+pub(super) fn digest(content: &[u8]) -> String {
     format!("sha256:{}", hexadecimal(&Sha256::digest(content)))
 }
 
-fn json<T: DeserializeOwned>(what: &str, text: &[u8]) -> Result<T> {
+pub(super) fn json<T: DeserializeOwned>(what: &str, text: &[u8]) -> Result<T> {
     serde_json::from_slice(text).map_err(|error| invalid(format!("its {what} makes no sense: {error}")))
 }
 
-fn invalid(what: impl std::fmt::Display) -> Error {
+pub(super) fn invalid(what: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::ImageInvalid, format!("the image cannot be used: {what}"))
 }
 
@@ -294,11 +316,11 @@ fn unreadable(name: &str, error: io::Error) -> Error {
 }
 
 /// The most layers: what engines take.
-const MAX_LAYERS: usize = 128;
+pub(super) const MAX_LAYERS: usize = 128;
 /// The most indexes that lead to a manifest.
-const MAX_INDEXES: usize = 4;
+pub(super) const MAX_INDEXES: usize = 4;
 /// The largest file that is no layer, in bytes.
-const MAX_METADATA: u64 = 4 << 20;
+pub(super) const MAX_METADATA: u64 = 4 << 20;
 /// The largest environment, in bytes.
 const MAX_ENVIRONMENT: usize = 128 << 10;
 

@@ -42,7 +42,7 @@ struct Name {
 }
 
 impl Machine {
-    /// Finds an image. Nothing is fetched: whoever wants one imports it.
+    /// Finds an image among those that are kept.
     pub(super) fn resolve(&self, spec: &SandboxSpec) -> Result<Image> {
         let reference = spec.image();
         let id = match reference.local_id() {

@@ -3,6 +3,7 @@
 //! Invariants: nothing is touched outside the directory, whatever links the archive makes; no file gains its user
 //! privilege; no device is made; what is read and made is bounded.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -10,6 +11,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, chownat, fchmod, fchown,
@@ -46,12 +48,14 @@ pub(super) fn unpack(archive: impl Read, directory: &Path, owners: Owners, white
     let root = openat(CWD, directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|error| Error::io(format!("cannot open {}", directory.display()), error.into()))?;
     let tree = Tree { root, owners };
-    let mut archive = Archive::new(archive);
+    let allowance = Rc::new(Cell::new(MAX_HEADERS));
+    let mut archive = Archive::new(Metered { inner: archive, allowance: Rc::clone(&allowance) });
     let mut left = MAX_BYTES;
     let mut made_here = HashSet::new();
     let entries = archive.entries().map_err(unreadable)?;
     for (index, entry) in entries.enumerate() {
         let mut entry = entry.map_err(unreadable)?;
+        allowance.set(u64::MAX);
         if index >= MAX_ENTRIES {
             return Err(invalid(format!("more than {MAX_ENTRIES} entries")));
         }
@@ -62,6 +66,7 @@ pub(super) fn unpack(archive: impl Read, directory: &Path, owners: Owners, white
                 let parent = path.parent().unwrap_or(Path::new(""));
                 tree.hide(parent, hidden, &made_here)
                     .map_err(|error| Error::io(format!("cannot apply {} of the archive", path.display()), error))?;
+                rest_of(&mut entry, &allowance)?;
                 continue;
             }
             made_here.extend(path.ancestors().map(Path::to_owned));
@@ -70,8 +75,56 @@ pub(super) fn unpack(archive: impl Read, directory: &Path, owners: Owners, white
         let header = entry.header().clone();
         let made = tree.add(&path, &header, link.as_deref(), &mut entry)?;
         made.map_err(|error| Error::io(format!("cannot unpack {} of the archive", path.display()), error))?;
+        rest_of(&mut entry, &allowance)?;
     }
     Ok(())
+}
+
+/// Whether an archive is one of an image in layers, and not of a file system.
+pub(super) fn holds_layers(archive: impl Read) -> Result<bool> {
+    let allowance = Rc::new(Cell::new(MAX_HEADERS));
+    let mut archive = Archive::new(Metered { inner: archive, allowance: Rc::clone(&allowance) });
+    for entry in archive.entries().map_err(unreadable)?.take(MAX_ENTRIES) {
+        let mut entry = entry.map_err(unreadable)?;
+        allowance.set(u64::MAX);
+        let path = plain(&entry.path_bytes())?;
+        if [Path::new("manifest.json"), Path::new("index.json"), Path::new("oci-layout")].contains(&path.as_path()) {
+            return Ok(true);
+        }
+        rest_of(&mut entry, &allowance)?;
+    }
+    Ok(false)
+}
+
+/// Reads what is left of an entry's content; what follows is the headers of the next one.
+fn rest_of(entry: &mut impl Read, allowance: &Cell<u64>) -> Result<()> {
+    io::copy(entry, &mut io::sink()).map_err(unreadable)?;
+    allowance.set(MAX_HEADERS);
+    Ok(())
+}
+
+/// An archive whose headers have an end. Long names and extended headers are held in memory as a whole, and an archive
+/// that is compressed may claim any number of bytes for them (pax(1)).
+struct Metered<R> {
+    inner: R,
+    /// Bytes that may be read until the next entry is reached.
+    allowance: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.allowance.get();
+        let length = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        if length == 0 && !buffer.is_empty() {
+            let message = format!("the headers of an entry are larger than {MAX_HEADERS} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        let length = self.inner.read(&mut buffer[..length])?;
+        if left != u64::MAX {
+            self.allowance.set(left.saturating_sub(length as u64));
+        }
+        Ok(length)
+    }
 }
 
 /// A tree that is being unpacked.
@@ -302,6 +355,8 @@ const OPAQUE: &[u8] = b".wh..opq";
 
 /// The longest path: what the kernel takes (`path_resolution(7)`).
 const MAX_PATH: usize = 4096;
+/// The most bytes between the content of one entry and that of the next: names and attributes.
+const MAX_HEADERS: u64 = 1 << 20;
 /// The most entries of an archive.
 const MAX_ENTRIES: usize = 4_000_000;
 /// The most bytes of an archive's files.

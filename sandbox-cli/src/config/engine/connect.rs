@@ -1,5 +1,6 @@
 //! Connecting to engines: to the one that is used, or to all in which something may be.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use sandbox_core::{ErrorKind, Runtime};
@@ -12,9 +13,9 @@ use crate::failure::{Failure, Result};
 
 impl Choice {
     /// Connects, and finds out what the engine enforces.
-    pub(crate) async fn connect(&self) -> Result<Arc<dyn Runtime>> {
+    pub(crate) async fn connect(&self, config: &Config) -> Result<Arc<dyn Runtime>> {
         Ok(match &self.engine {
-            EngineAt::Embedded(state) => Arc::new(embedded(state.clone()).await?),
+            EngineAt::Embedded(state) => Arc::new(embedded(config.options(state)).await?),
             EngineAt::Endpoint(endpoint) => sandbox_runtime::connect(endpoint.clone()).await?,
         })
     }
@@ -26,8 +27,8 @@ impl Choice {
 }
 
 /// The embedded runtime; where it cannot work, an engine can be named.
-async fn embedded(state: std::path::PathBuf) -> Result<EmbeddedRuntime> {
-    EmbeddedRuntime::connect(EmbeddedOptions::new(state)).await.map_err(|error| {
+async fn embedded(options: EmbeddedOptions) -> Result<EmbeddedRuntime> {
+    EmbeddedRuntime::connect(options).await.map_err(|error| {
         let failure = Failure::from(error);
         if failure.hint.is_some() || !failure.is(ErrorKind::EngineUnavailable) {
             return failure;
@@ -39,7 +40,25 @@ async fn embedded(state: std::path::PathBuf) -> Result<EmbeddedRuntime> {
 impl Config {
     /// Connects to the engine that sandboxes are made with.
     pub(crate) async fn connect(&self) -> Result<Arc<dyn Runtime>> {
-        self.engine()?.connect().await
+        self.engine()?.connect(self).await
+    }
+
+    /// Connects to the embedded runtime for a verb that no engine needs.
+    pub(crate) async fn connect_embedded(&self, verb: &str) -> Result<EmbeddedRuntime> {
+        match self.engine()? {
+            Choice { engine: EngineAt::Embedded(state), .. } => embedded(self.options(&state)).await,
+            Choice { engine: EngineAt::Endpoint(endpoint), found_by } => {
+                let message = format!("the images of the engine at {endpoint} (from {found_by}) are its own business");
+                Err(Failure::new(ErrorKind::InvalidInput, message)
+                    .with_hint(format!("use its own command, or `sandbox {verb} --engine embedded`")))
+            }
+        }
+    }
+
+    fn options(&self, state: &Path) -> EmbeddedOptions {
+        let mut options = EmbeddedOptions::new(state);
+        options.plain_http.clone_from(&self.plain_http);
+        options
     }
 
     /// Connects to every engine in which a sandbox of this user may be. One that nobody named and that does not answer has
@@ -47,11 +66,12 @@ impl Config {
     pub(crate) async fn connect_all(&self) -> Result<Vec<Arc<dyn Runtime>>> {
         let engines = self.engines()?;
         if let [only] = engines.as_slice() {
-            return Ok(vec![only.connect().await?]);
+            return Ok(vec![only.connect(self).await?]);
         }
         let mut connecting = JoinSet::new();
         for (place, engine) in engines.into_iter().enumerate() {
-            connecting.spawn(async move { (place, engine.connect().await) });
+            let config = self.clone();
+            connecting.spawn(async move { (place, engine.connect(&config).await) });
         }
         let mut connected = connecting.join_all().await;
         connected.sort_by_key(|(place, _)| *place);

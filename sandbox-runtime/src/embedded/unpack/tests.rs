@@ -144,3 +144,21 @@ fn a_layer_hides_what_is_below_and_not_its_own() {
     let climbing = Made::new().file("b/.wh...", "").0.into_inner().unwrap();
     assert!(unpack(climbing.as_slice(), root.path(), Owners::Caller, Whiteouts::Applied).is_err());
 }
+
+#[test]
+fn headers_without_an_end_are_refused_before_they_are_held() {
+    let directory = tempfile::tempdir().unwrap();
+    let long = vec![b'a'; 2 << 20];
+    for kind in [EntryType::GNULongName, EntryType::GNULongLink, EntryType::XHeader] {
+        let error = Made::new().add("x", kind, "", &long).file("y", "content").unpack(directory.path()).unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(
+            error.kind() == ErrorKind::ImageInvalid && source.contains("headers of an entry"),
+            "{kind:?}: {source}"
+        );
+    }
+    // Content may be as large as it likes.
+    let text = "x".repeat(3 << 20);
+    Made::new().file("big", &text).file("next", "1").unpack(directory.path()).unwrap();
+    assert_eq!(fs::read_to_string(directory.path().join("next")).unwrap(), "1");
+}
