@@ -7,6 +7,7 @@
 mod control;
 mod exec;
 mod files;
+mod relay;
 mod streams;
 mod terminal;
 
@@ -23,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 pub(crate) use control::Control;
 pub use exec::{Command, Output, Process, Stdin};
 pub use files::TransferLimits;
+pub(crate) use relay::relayed;
 pub use terminal::Terminal;
 
 use crate::{Error, ErrorKind, Event, Events, Result};

@@ -38,7 +38,7 @@ pub use reaper::{Kept, Reaped, reap};
 pub use run_directory::RunRoot;
 pub use runtime::{
     Bind, ContainerId, ContainerState, ContainerStatus, ContainerSummary, EffectiveSettings, Image, LABEL_OWNER,
-    LABEL_SANDBOX, Runtime, RuntimeInfo, Setting, Signal, Wiring,
+    LABEL_SANDBOX, Runtime, RuntimeInfo, Setting, Signal, Transport, Wiring,
 };
 pub use sandbox::Sandbox;
 pub use sandbox_guest::wire::{Entry, EntryKind, Exit, SkipReason, Skipped, Status, Summary, WindowSize};

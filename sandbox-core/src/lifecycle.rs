@@ -22,7 +22,7 @@ use crate::sandbox::About;
 use crate::teardown::{Teardown, Undo};
 use crate::{
     Cause, ContainerId, ContainerStatus, Error, ErrorKind, Event, EventSink, Events, Gateway, Owner, RepoGrant, Result,
-    RunRoot, Runtime, Sandbox, SandboxId, TokenProvider, Wiring,
+    RunRoot, Runtime, Sandbox, SandboxId, TokenProvider, Transport, Wiring,
 };
 
 /// All that a sandbox is started from.
@@ -180,7 +180,8 @@ impl Start<'_> {
         let info = runtime.info();
         let root = (info.root_uid, info.root_gid);
         directory.prepare(run_root, runtime.guest(), root)?;
-        let listener = directory.listen(root)?;
+        let relayed = runtime.transport() == Transport::Relay;
+        let listener = if relayed { None } else { Some(directory.listen(root)?) };
 
         let wiring = Wiring {
             sandbox: id,
@@ -195,11 +196,21 @@ impl Start<'_> {
         // Neither call is given up half-way: what an engine is told, it does.
         let container = within("making the container", runtime.create(&spec, &wiring)).await?;
         self.still_wanted()?;
+        // Before it runs, so that nothing it says is missed.
+        let stream =
+            if relayed { Some(within("attaching to the container", runtime.attach(&container)).await?) } else { None };
         events.announce(Event::Starting { container: container.to_string() })?;
         within("starting the container", runtime.start(&container)).await?;
 
-        let channel = self.connect(&listener, &container).await?;
-        directory.close_door()?;
+        let channel = match (listener, stream) {
+            (_, Some(stream)) => guest::relayed(stream)?,
+            (Some(listener), None) => {
+                let channel = self.connect(&listener, &container).await?;
+                directory.close_door()?;
+                channel
+            }
+            (None, None) => return Err(Error::new(ErrorKind::Engine, "there is no way to the guest")),
+        };
         let channel = greet(channel, &spec, self.plan.connect_within).await?;
         let guest = Guest::new(channel, Some(events.clone()));
         let attestation = self.attest(&guest, &spec, &container, &wiring).await?;

@@ -5,13 +5,14 @@
 //! files and terminals are no business of an engine.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 use sandbox_policy::{Capabilities, ImageRef, SandboxSpec};
 use serde::Serialize;
 
-use crate::{Events, Owner, Result, SandboxId};
+use crate::{Error, ErrorKind, Events, Owner, Result, SandboxId};
 
 /// An engine that makes containers.
 #[async_trait]
@@ -24,6 +25,20 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
 
     /// The guest's program for the engine's machine: a static executable.
     fn guest(&self) -> &[u8];
+
+    /// How the guest is spoken to.
+    fn transport(&self) -> Transport {
+        Transport::Socket
+    }
+
+    /// Opens the stream that is the standard input and output of a container's first process, before it is started; only
+    /// where the transport is [`Transport::Relay`]. Dropping it ends the guest.
+    ///
+    /// # Errors
+    /// One of the engine's.
+    async fn attach(&self, container: &ContainerId) -> Result<OwnedFd> {
+        Err(Error::new(ErrorKind::Engine, format!("this engine gives no stream to container {container}")))
+    }
 
     /// Finds the image, or pulls it where the spec allows that; says what the name means now.
     ///
@@ -66,6 +81,17 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// One of the engine's.
     async fn list(&self) -> Result<Vec<ContainerSummary>>;
+}
+
+/// How a guest is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Transport {
+    /// Over one stream of bytes, the guest's standard input and output, where descriptors cannot be passed.
+    Relay,
+    /// Over a socket in a directory that host and guest share.
+    Socket,
 }
 
 /// What an engine is.

@@ -48,6 +48,14 @@ impl Outgoing {
         Ok(Self { bytes, sent: 0 })
     }
 
+    /// Sends a message that is encoded already, and must fit `limit` bytes.
+    pub(crate) fn encoded(body: &[u8], limit: usize) -> io::Result<Self> {
+        let Some(prefix) = u32::try_from(body.len()).ok().filter(|_| (1..=limit).contains(&body.len())) else {
+            return Err(invalid(format!("message of {} bytes, 1 to {limit} are allowed", body.len())));
+        };
+        Ok(Self { bytes: [&prefix.to_le_bytes(), body].concat(), sent: 0 })
+    }
+
     /// Sends what the socket takes, with the descriptors on the first byte; `true` when all of it has gone.
     ///
     /// # Errors
@@ -128,6 +136,11 @@ impl Incoming {
     /// Whether nothing of the frame has come yet.
     pub fn is_empty(&self) -> bool {
         self.received == 0
+    }
+
+    /// The complete frame as it came, without its length.
+    pub(crate) fn into_parts(self) -> (Vec<u8>, Vec<OwnedFd>) {
+        (self.body, self.descriptors.into())
     }
 
     /// Decodes the complete frame.

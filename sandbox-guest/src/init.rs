@@ -6,13 +6,15 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, geteuid, getpid, set_child_subreaper, set_dumpable_behavior};
+use rustix::stdio::{dup2_stdin, dup2_stdout};
 use sandbox_guest::frame::{Incoming, receive, send};
+use sandbox_guest::relay::{Relay, Side};
 use sandbox_guest::wire::{FailureKind, Hello, MAX_TO_GUEST, MAX_TO_HOST, PROTOCOL, Reply, Request, Setup};
 
 use crate::agent::is_agent;
@@ -28,6 +30,15 @@ const MAX_SETUP: Duration = Duration::from_mins(1);
 
 /// How long a worker whose host has gone may take to clean up.
 const MAX_TIDYING: Duration = Duration::from_secs(2);
+
+/// Where the host is.
+#[derive(Debug)]
+pub(crate) enum Door {
+    /// At the other end of the standard streams, which carry bytes alone.
+    Relay,
+    /// Behind a socket.
+    Socket(PathBuf),
+}
 
 /// What holds for every request.
 #[derive(Debug)]
@@ -52,7 +63,7 @@ struct Own {
 }
 
 /// Serves a host until it has gone, its time is over or it no longer makes sense.
-pub(crate) fn run(socket: &Path) -> io::Result<()> {
+pub(crate) fn run(door: &Door) -> io::Result<()> {
     sys::close_inherited();
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     sys::default_signals();
@@ -64,7 +75,10 @@ pub(crate) fn run(socket: &Path) -> io::Result<()> {
     }
     // A signal's default does nothing to process 1 (pid_namespaces(7)), so these are read rather than awaited.
     let signals = sys::signal_descriptor(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?;
-    let channel = UnixStream::connect(socket)?;
+    let channel = match door {
+        Door::Relay => relayed()?,
+        Door::Socket(path) => UnixStream::connect(path)?,
+    };
     let setup = agree(&channel)?;
     channel.set_nonblocking(true)?;
     let guest = Guest {
@@ -83,6 +97,24 @@ pub(crate) fn run(socket: &Path) -> io::Result<()> {
         Family::new(guest.setup.agent, territory, None).end(ended);
     }
     Ok(())
+}
+
+/// Has a process of its own carry the channel over the standard streams, which then are that process's alone: when
+/// the host closes them, it ends, and with it the channel.
+fn relayed() -> io::Result<UnixStream> {
+    let (channel, theirs) = UnixStream::pair()?;
+    let mut parts = Some((rustix::io::dup(rustix::stdio::stdin())?, rustix::io::dup(rustix::stdio::stdout())?, theirs));
+    let (nothing, _) = pipe_with(PipeFlags::CLOEXEC)?;
+    dup2_stdin(&nothing)?;
+    dup2_stdout(&nothing)?;
+    let mut ours = Some(channel);
+    sys::spawn(&mut || {
+        drop(ours.take());
+        let Some((input, output, theirs)) = parts.take() else { return 1 };
+        let relay = Relay::new(Side::Guest, input, output, theirs.into());
+        u8::from(relay.and_then(Relay::run).is_err())
+    })?;
+    ours.ok_or_else(|| io::Error::other("the channel is gone"))
 }
 
 /// Says hello and learns the terms.

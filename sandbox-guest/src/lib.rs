@@ -2,10 +2,11 @@
 //!
 //! The binary of this crate is process 1 of every sandbox. This library is what it shares with its host:
 //! the [`wire`] types, the [`frame`]s that carry them and the descriptors beside them, the [`tree`] stream in which whole
-//! directories travel, and the [`launch`] by which the program makes a container for itself. Either side treats what
+//! directories travel, the [`relay`] that carries both where no descriptor can pass, and the [`launch`] by which the program makes a container for itself. Either side treats what
 //! the other sends as hostile: frames are bounded before they are read, and nothing is allocated on the word of the peer.
 
 pub mod frame;
 pub mod launch;
+pub mod relay;
 pub mod tree;
 pub mod wire;

@@ -1,6 +1,7 @@
 //! Process 1 of every sandbox.
 //!
-//! `sandbox-guest [SOCKET]` connects to its host's socket and carries out what the host asks, as the agent's user. It
+//! `sandbox-guest [SOCKET]` connects to its host's socket and carries out what the host asks, as the agent's user;
+//! `sandbox-guest --relay` does so over its standard input and output. It
 //! has one thread and needs nothing from the image: no shell, no C library, no `/etc/passwd`, no writable file system.
 
 mod agent;
@@ -25,6 +26,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use init::Door;
 use sandbox_guest::wire::{GUEST_DIRECTORY, GUEST_SOCKET};
 
 fn main() -> ExitCode {
@@ -33,7 +35,8 @@ fn main() -> ExitCode {
     }
     let socket =
         std::env::args_os().nth(1).map_or_else(|| Path::new(GUEST_DIRECTORY).join(GUEST_SOCKET), PathBuf::from);
-    match init::run(&socket) {
+    let door = if socket.as_os_str() == sandbox_guest::relay::ARGUMENT { Door::Relay } else { Door::Socket(socket) };
+    match init::run(&door) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Whoever started the guest may not read what it says.

@@ -172,7 +172,8 @@ impl Supervisor {
     fn obey(&mut self) -> io::Result<Next> {
         while let Some(command) = self.control.next()? {
             match command {
-                Command::Commit => {}
+                // A terminal that was passed out is resized out there; a relay resizes its own.
+                Command::Commit | Command::Resize(_) => {}
                 Command::Kill => return Ok(Next::End),
                 Command::Signal(signal) => self.signal(signal),
             }

@@ -23,7 +23,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The version of these messages; both sides must speak the same one.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// The directory inside the container that holds the guest and its socket.
 pub const GUEST_DIRECTORY: &str = "/.sandbox";
@@ -161,6 +161,8 @@ pub enum Command {
     Commit,
     /// End the program and all that it started, at once.
     Kill,
+    /// Change the terminal's size; only where the host does not hold the terminal itself.
+    Resize(WindowSize),
     /// Send a signal to the program's process group.
     Signal(i32),
 }

@@ -22,6 +22,7 @@ pub struct Terminal {
     pid: u32,
     latest: Option<Instant>,
     master: AsyncFd<OwnedFd>,
+    kind: Kind,
     exit: Option<Exit>,
 }
 
@@ -30,13 +31,13 @@ impl Terminal {
         let [master] = <[OwnedFd; 1]>::try_from(descriptors).map_err(|given| {
             Error::new(ErrorKind::Guest, format!("{} descriptors instead of one terminal", given.len()))
         })?;
-        check(&master)?;
+        let kind = check(&master)?;
         rustix::io::ioctl_fionbio(&master, true).map_err(terminal_error)?;
         #[expect(unsafe_code, reason = "the safe constructor is deprecated, since it takes types that are no owners")]
         // SAFETY: an `OwnedFd` is open for as long as it lives, and always names the same descriptor.
         let master = unsafe { AsyncFd::register(master) };
         let master = master.map_err(|error| Error::io("cannot use the terminal", error.into()))?;
-        Ok(Self { control, pid, latest, master, exit: None })
+        Ok(Self { control, pid, latest, master, kind, exit: None })
     }
 
     /// The process id inside.
@@ -49,6 +50,9 @@ impl Terminal {
     /// # Errors
     /// `Io` when the terminal is gone.
     pub fn resize(&self, size: WindowSize) -> Result<()> {
+        if self.kind == Kind::Relayed {
+            return self.control.command(&Order::Resize(size));
+        }
         let size = rustix::termios::Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(self.master.get_ref(), size).map_err(terminal_error)
     }
@@ -83,13 +87,26 @@ impl Terminal {
     }
 }
 
-/// A descriptor from inside is a claim. Only the master of a pseudo-terminal is taken: the character device 5:2
+/// What stands for the terminal here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The master itself.
+    Master,
+    /// A socket, whose other end a relay holds.
+    Relayed,
+}
+
+/// A descriptor from inside is a claim. Only a connected socket, which can do nothing but carry bytes, and the master of
+/// a pseudo-terminal are taken: the character device 5:2
 /// (`Documentation/admin-guide/devices.txt` in the kernel's source).
-fn check(master: &OwnedFd) -> Result<()> {
+fn check(master: &OwnedFd) -> Result<Kind> {
     let stat = fstat(master).map_err(terminal_error)?;
     let device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
     if device && (major(stat.st_rdev), minor(stat.st_rdev)) == (5, 2) {
-        return Ok(());
+        return Ok(Kind::Master);
+    }
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Socket && rustix::net::getpeername(master).is_ok() {
+        return Ok(Kind::Relayed);
     }
     Err(Error::new(ErrorKind::Guest, "the guest passed something that is no terminal"))
 }
@@ -153,14 +170,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_master_of_a_terminal_is_taken() {
+    fn only_the_master_of_a_terminal_or_a_relays_socket_is_taken() {
         let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
-        check(&rustix::pty::openpt(flags).unwrap()).unwrap();
+        assert_eq!(check(&rustix::pty::openpt(flags).unwrap()).unwrap(), Kind::Master);
         for other in ["/dev/null", "/etc/hostname", "/"] {
             let file = OwnedFd::from(std::fs::File::open(other).unwrap());
             assert_eq!(check(&file).unwrap_err().kind(), ErrorKind::Guest, "{other}");
         }
         let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-        assert!(check(&OwnedFd::from(socket)).is_err());
+        assert_eq!(check(&OwnedFd::from(socket)).unwrap(), Kind::Relayed);
+        let unconnected = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        assert_eq!(check(&OwnedFd::from(unconnected)).unwrap_err().kind(), ErrorKind::Guest);
     }
 }

@@ -5,16 +5,19 @@
 //! its verbs, and lies in its report.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use sandbox_guest::relay;
 use sandbox_guest::wire::{GUEST_PROGRAM, GUEST_SOCKET};
 use sandbox_policy::{Capabilities, Control, PullRule, SandboxSpec, Support};
 
 use crate::{
     ContainerId, ContainerState, ContainerStatus, ContainerSummary, EffectiveSettings, Error, ErrorKind, Events, Image,
-    Owner, Result, Runtime, RuntimeInfo, SandboxId, Signal, Wiring,
+    Owner, Result, Runtime, RuntimeInfo, SandboxId, Signal, Transport, Wiring,
 };
 
 /// A runtime without isolation.
@@ -24,6 +27,7 @@ pub struct FakeRuntime {
     capabilities: Capabilities,
     guest: Vec<u8>,
     faults: Vec<Fault>,
+    transport: Transport,
     containers: Mutex<HashMap<String, Container>>,
 }
 
@@ -57,6 +61,7 @@ struct Container {
     owner: Owner,
     image: String,
     directory: std::path::PathBuf,
+    stream: Option<UnixStream>,
     process: Option<Child>,
 }
 
@@ -94,8 +99,16 @@ impl FakeRuntime {
             capabilities,
             guest: guest.into(),
             faults: Vec::new(),
+            transport: Transport::Socket,
             containers: Mutex::default(),
         }
+    }
+
+    /// Speaks to its guests over a stream of bytes alone.
+    #[must_use]
+    pub fn relayed(mut self) -> Self {
+        self.transport = Transport::Relay;
+        self
     }
 
     /// Puts in a fault.
@@ -202,11 +215,26 @@ impl Runtime for FakeRuntime {
             owner: wiring.owner.clone(),
             image: wiring.image.id.clone(),
             directory: wiring.guest_directory.clone(),
+            stream: None,
             process: None,
         };
         self.containers().insert(name.clone(), container);
         self.after(Verb::Create)?;
         Ok(ContainerId::new(name))
+    }
+
+    fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    async fn attach(&self, id: &ContainerId) -> Result<OwnedFd> {
+        let (ours, theirs) = UnixStream::pair().map_err(|error| Error::io("cannot make a stream", error))?;
+        let mut containers = self.containers();
+        let container = containers
+            .get_mut(id.as_str())
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no container {id}")))?;
+        container.stream = Some(theirs);
+        Ok(ours.into())
     }
 
     async fn start(&self, id: &ContainerId) -> Result<()> {
@@ -216,11 +244,16 @@ impl Runtime for FakeRuntime {
             let container = containers
                 .get_mut(id.as_str())
                 .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no container {id}")))?;
-            let process = Command::new(container.directory.join(GUEST_PROGRAM))
-                .arg(container.directory.join(GUEST_SOCKET))
+            let mut command = Command::new(container.directory.join(GUEST_PROGRAM));
+            if let Some(stream) = container.stream.take() {
+                let output = stream.try_clone().map_err(|error| Error::io("cannot start the guest", error))?;
+                command.arg(relay::ARGUMENT).stdin(OwnedFd::from(stream)).stdout(OwnedFd::from(output));
+            } else {
+                let socket = container.directory.join(GUEST_SOCKET);
+                command.arg(socket).stdin(Stdio::null()).stdout(Stdio::null());
+            }
+            let process = command
                 .env_clear()
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()
                 .map_err(|error| Error::io("cannot start the guest", error))?;

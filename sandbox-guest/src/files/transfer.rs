@@ -125,7 +125,7 @@ fn committed(control: &mut Control) -> io::Result<()> {
         match control.wait()? {
             Command::Commit => return Ok(()),
             Command::Kill => return Err(gone()),
-            Command::Signal(_) => {}
+            Command::Resize(_) | Command::Signal(_) => {}
         }
     }
 }

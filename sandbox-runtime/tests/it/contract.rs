@@ -19,6 +19,14 @@ pub(crate) mod fixture {
     }
 
     pub(crate) async fn fake() -> Fixture {
+        on_the_host(FakeRuntime::new(guest_program()))
+    }
+
+    pub(crate) async fn fake_relayed() -> Fixture {
+        on_the_host(FakeRuntime::new(guest_program()).relayed())
+    }
+
+    fn on_the_host(runtime: FakeRuntime) -> Fixture {
         let directory = tempfile::tempdir().unwrap();
         let scratch = directory.path().join("scratch");
         std::fs::create_dir(&scratch).unwrap();
@@ -27,7 +35,7 @@ pub(crate) mod fixture {
         std::os::unix::fs::chown(&scratch, Some(agent.uid()), Some(agent.gid())).unwrap();
         open_to_pass(directory.path());
         Fixture {
-            runtime: Arc::new(FakeRuntime::new(guest_program())),
+            runtime: Arc::new(runtime),
             image: FakeRuntime::IMAGE.to_owned(),
             agent,
             scratch,
@@ -78,6 +86,12 @@ pub(crate) mod fixture {
 
 mod fake {
     use super::fixture::fake as fixture;
+
+    sandbox_core::contract!(fixture);
+}
+
+mod fake_relayed {
+    use super::fixture::fake_relayed as fixture;
 
     sandbox_core::contract!(fixture);
 }
