@@ -79,7 +79,7 @@ pub(crate) enum Verb {
     /// Remove what killed sandboxes have left behind
     #[command(after_help = CLEANUP_HELP)]
     Cleanup,
-    /// Show which engine is used, and which controls it can enforce
+    /// Show which engines there are, which controls each can enforce, and known flaws of their versions
     #[command(after_help = DOCTOR_HELP)]
     Doctor,
     /// Show, check and explain policies

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use sandbox_core::RunRoot;
 
+pub(crate) use engine::Choice;
 pub(crate) use policy::Chosen;
 pub(crate) use sandbox::limits;
 

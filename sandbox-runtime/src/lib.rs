@@ -4,6 +4,7 @@
 //! what a policy has agreed to and say it in the words of the engine, or of the kernel; they decide nothing and read no
 //! policy. The guest that every sandbox starts with is part of this crate, built for the same target: [`guest_program`].
 
+mod advisories;
 mod connect;
 mod docker;
 mod embedded;
@@ -13,6 +14,7 @@ mod hidden;
 mod podman;
 mod seccomp;
 
+pub use advisories::{Advisory, advisories};
 pub use connect::connect;
 pub use docker::DockerRuntime;
 pub use embedded::{EmbeddedOptions, EmbeddedRuntime, HOST_IMAGE};

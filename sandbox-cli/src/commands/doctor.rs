@@ -1,4 +1,6 @@
-//! `doctor`: which engine is used, and what it can enforce.
+//! `doctor`: which engine is used, which others there are, and what each can enforce.
+
+mod versions;
 
 use std::path::Path;
 
@@ -6,17 +8,26 @@ use sandbox_core::own_capabilities;
 use sandbox_policy::{Capabilities, Control, Policy, SandboxRequest, Support, Violation};
 use serde::Serialize;
 
-use crate::config::Config;
+use crate::config::{Choice, Config};
 use crate::exit;
 use crate::failure::{Failure, Result};
 use crate::inspection::EngineView;
 use crate::render::{escaped, table};
+use versions::Installed;
 
 pub(super) async fn run(config: &Config) -> Result<u8> {
     let address = config.engine()?;
     let runtime = address.connect(config).await?;
     let capabilities = runtime.capabilities().join(&own_capabilities());
     let run_root = config.run_root.ensure();
+    let mut others = Vec::new();
+    for other in config.other_engines(&address) {
+        others.push(Other::look(config, &other).await?);
+    }
+    let engines = std::iter::once(runtime.info().into()).chain(others.iter().filter_map(|other| other.engine.clone()));
+    let mut versions = versions::installed().await;
+    let engines: Vec<EngineView> = engines.filter(|engine: &EngineView| engine.name != "embedded").collect();
+    versions.extend(engines.iter().map(|engine| Installed::new(&engine.name, &engine.version, &engine.endpoint)));
     let diagnosis = Diagnosis {
         engine: runtime.info().into(),
         found_by: address.found_by,
@@ -25,6 +36,8 @@ pub(super) async fn run(config: &Config) -> Result<u8> {
         run_root_problem: run_root.err().map(|error| error.to_string()),
         missing: missing(&capabilities)?,
         controls: controls(&capabilities),
+        others,
+        versions,
     };
     config.screen.answer(&diagnosis, || diagnosis.text())?;
     Ok(if diagnosis.is_ready() { 0 } else { exit::FAILED })
@@ -67,6 +80,55 @@ struct Diagnosis {
     run_root_problem: Option<String>,
     missing: Vec<Violation>,
     controls: Vec<ControlRow>,
+    others: Vec<Other>,
+    versions: Vec<Installed>,
+}
+
+/// An engine that is there, and is not the one that is used.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Other {
+    place: String,
+    found_by: String,
+    engine: Option<EngineView>,
+    /// Why it cannot be used.
+    problem: Option<String>,
+    missing: Vec<Violation>,
+    controls: Vec<ControlRow>,
+}
+
+impl Other {
+    async fn look(config: &Config, choice: &Choice) -> Result<Self> {
+        let (place, found_by) = (choice.place(), choice.found_by.clone());
+        Ok(match choice.connect(config).await {
+            Ok(runtime) => {
+                let capabilities = runtime.capabilities().join(&own_capabilities());
+                let (engine, missing) = (Some(runtime.info().into()), missing(&capabilities)?);
+                Self { place, found_by, engine, problem: None, missing, controls: controls(&capabilities) }
+            }
+            Err(failure) => {
+                let (missing, controls) = (Vec::new(), Vec::new());
+                Self { place, found_by, engine: None, problem: Some(failure.message.clone()), missing, controls }
+            }
+        })
+    }
+
+    fn text(&self) -> String {
+        let head = format!("also here: {} (found by {})", escaped(&self.place), escaped(&self.found_by));
+        let (Some(engine), None) = (&self.engine, &self.problem) else {
+            return format!("\n{head}: {}\n", escaped(self.problem.as_deref().unwrap_or_default()));
+        };
+        format!("\n{head}: {} {}\n\n{}", escaped(&engine.name), escaped(&engine.version), matrix(&self.controls))
+    }
+}
+
+/// Control by control: what holds and by what, or why not and what to do.
+fn matrix(controls: &[ControlRow]) -> String {
+    let rows: Vec<_> =
+        controls.iter().map(|row| [row.control.to_string(), row.state.to_owned(), row.detail.clone()]).collect();
+    let hints = controls.iter().filter_map(|row| Some((row.control, row.hint.as_ref()?)));
+    let hints: Vec<String> = hints.map(|(control, hint)| format!("hint: {control}: {}\n", escaped(hint))).collect();
+    format!("{}\n{}", table(["control", "state", "by or why"], &rows), hints.concat())
 }
 
 #[derive(Debug, Serialize)]
@@ -86,13 +148,8 @@ impl Diagnosis {
     fn text(&self) -> String {
         let EngineView { name, version, api, endpoint } = &self.engine;
         let problem = self.run_root_problem.as_ref().map_or_else(|| "usable".to_owned(), |problem| escaped(problem));
-        let rows: Vec<_> = self
-            .controls
-            .iter()
-            .map(|row| [row.control.to_string(), row.state.to_owned(), row.detail.clone()])
-            .collect();
         let mut lines = vec![format!(
-            "engine:    {} {}, API {}, at {}\nfound by:  {}\ncgroups:   version {}\nrun root:  {} ({problem})\n\n{}\n",
+            "engine:    {} {}, API {}, at {}\nfound by:  {}\ncgroups:   version {}\nrun root:  {} ({problem})\n\n{}",
             escaped(name),
             escaped(version),
             escaped(api),
@@ -100,13 +157,11 @@ impl Diagnosis {
             escaped(&self.found_by),
             self.cgroup_version,
             escaped(&self.run_root),
-            table(["control", "state", "by or why"], &rows),
+            matrix(&self.controls),
         )];
-        for row in &self.controls {
-            if let Some(hint) = &row.hint {
-                lines.push(format!("hint: {}: {}\n", row.control, escaped(hint)));
-            }
-        }
+        lines.extend(self.others.iter().map(Other::text));
+        lines.push("\n".to_owned());
+        lines.extend(self.versions.iter().map(Installed::text));
         let waivers: Vec<String> = self
             .missing
             .iter()

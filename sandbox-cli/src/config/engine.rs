@@ -51,6 +51,24 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Every other engine of this machine than the one that is used.
+    pub(crate) fn other_engines(&self, used: &Choice) -> Vec<Choice> {
+        let all = self.environment.embedded(BY_DEFAULT).into_iter().chain(self.environment.sockets());
+        all.filter(|other| other.engine != used.engine).collect()
+    }
+}
+
+impl Choice {
+    /// Where it is, for people.
+    pub(crate) fn place(&self) -> String {
+        match &self.engine {
+            EngineAt::Embedded(state) => format!("embedded, in {}", state.display()),
+            EngineAt::Endpoint(endpoint) => endpoint.to_string(),
+        }
+    }
+}
+
 /// What names the engine where nothing else does.
 const BY_DEFAULT: &str = "default";
 

@@ -77,11 +77,12 @@ impl Place {
             .env("HOME", self.directory.path())
             .env("XDG_CONFIG_HOME", self.path("config"))
             .env("SANDBOX_RUN_ROOT", self.path("run"))
+            .env("SANDBOX_STATE", self.path("state"))
             .current_dir(self.directory.path())
             .stdin(Stdio::null());
         match self.engine {
             Engine::Absent => command.env("DOCKER_HOST", format!("unix://{}", self.path("none.sock").display())),
-            Engine::Embedded => command.env("SANDBOX_STATE", self.path("state")),
+            Engine::Embedded => &mut command,
             Engine::Real => {
                 command.env("DOCKER_HOST", variable("DOCKER_HOST")).env("SANDBOX_IMAGE", variable("SANDBOX_TEST_IMAGE"))
             }

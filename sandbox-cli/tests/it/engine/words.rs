@@ -54,8 +54,15 @@ fn a_doctor_lists_every_control() {
     let ran = place.sandbox(&["doctor", "--json"]);
     let diagnosis: Value = serde_json::from_str(&ran.stdout).unwrap();
     let keys: Vec<&String> = diagnosis.as_object().unwrap().keys().collect();
-    let expected = ["cgroup-version", "controls", "engine", "found-by", "missing", "run-root", "run-root-problem"];
-    assert_eq!(keys, expected);
+    let expected = ["cgroup-version", "controls", "engine", "found-by", "missing", "others", "run-root"];
+    assert_eq!(keys, [&expected[..], &["run-root-problem", "versions"]].concat());
+    // What needs no engine is there as well, and is looked at in the same way.
+    let others = diagnosis["others"].as_array().unwrap();
+    let embedded = others.iter().find(|other| other["engine"]["name"] == "embedded").unwrap();
+    assert_eq!(embedded["controls"].as_array().unwrap().len(), diagnosis["controls"].as_array().unwrap().len());
+    let versions = diagnosis["versions"].as_array().unwrap();
+    let engine = versions.iter().find(|row| row["at"] == diagnosis["engine"]["endpoint"]).unwrap();
+    assert_eq!(engine["version"], diagnosis["engine"]["version"]);
     assert_eq!(diagnosis["found-by"], "DOCKER_HOST");
     let is_ready = diagnosis["missing"].as_array().unwrap().is_empty();
     assert_eq!(ran.code, Some(i32::from(!is_ready)));
