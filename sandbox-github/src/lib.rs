@@ -2,9 +2,24 @@
 //!
 //! A credential implements [`TokenProvider`](sandbox_core::TokenProvider): it speaks for one repository, stays on the
 //! host, and prints as nothing. So far there is one: [`PersonalToken`], a token that its user made and keeps.
+//! What is asked of GitHub goes through a [`Client`].
 
+mod activity;
+mod client;
+mod error;
+mod expiry;
 mod kind;
+mod pat;
 mod personal;
+mod protection;
+mod redact;
+mod revoke;
 
+pub use activity::{Activities, Activity, token_sha256};
+pub use client::{Client, GitHubUrl, Patience};
+pub use error::{Error, Result};
 pub use kind::TokenKind;
+pub use pat::{Expiry, PatReport, Reach};
 pub use personal::PersonalToken;
+pub use protection::{Protection, Ruleset};
+pub use revoke::Revoked;

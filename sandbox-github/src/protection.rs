@@ -1,0 +1,143 @@
+//! Whether a branch is protected, and how to protect it.
+//!
+//! The main question is put to the rules that are in force for a branch, from whatever level
+//! (<https://docs.github.com/en/rest/repos/rules#get-rules-for-a-branch>); it needs no more than `metadata: read`.
+
+use http::{Method, StatusCode};
+use sandbox_policy::{Branch, RepoId};
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::client::{Call, Client};
+use crate::{Error, Result};
+
+/// Whether a branch is protected from what a sandbox could do to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Protection {
+    /// By these rules: `pull_request`, `non_fast_forward` and so on, or `classic` where GitHub says no more.
+    Protected(Vec<String>),
+    /// It can not be told, for this reason.
+    Unknown(String),
+    /// No rule keeps a direct or forced push from it.
+    Unprotected,
+}
+
+impl Client {
+    /// Asks whether a branch is protected, by rulesets or by classic protection.
+    ///
+    /// # Errors
+    /// Where GitHub cannot be asked. What the credential may not see makes the answer `Unknown`.
+    pub async fn protection(&self, secret: &SecretString, repository: &RepoId, branch: &Branch) -> Result<Protection> {
+        let (owner, name) = (repository.owner(), repository.name());
+        let what = format!("reading the rules of {branch} in {repository}");
+        let path = ["repos", owner, name, "rules", "branches", branch.as_str()];
+        let rules = match self.list::<Rule>(Call::get(&path, what).bearer(secret).remembered(), MAX_RULES).await {
+            Ok((rules, _)) => rules,
+            Err(error @ (Error::Forbidden { .. } | Error::NotFound { .. })) => {
+                return Ok(Protection::Unknown(error.to_string()));
+            }
+            Err(error) => return Err(error),
+        };
+        let mut kinds: Vec<String> = rules.into_iter().map(|rule| rule.kind).collect();
+        kinds.sort();
+        kinds.dedup();
+        if kinds.iter().any(|kind| GUARDS.contains(&kind.as_str())) {
+            return Ok(Protection::Protected(kinds));
+        }
+        // Classic protection is no rule of that list. The branch itself tells of it, to whoever may read it.
+        let what = format!("reading the branch {branch} of {repository}");
+        let call = Call::get(&["repos", owner, name, "branches", branch.as_str()], what).bearer(secret).remembered();
+        match self.send(&call).await?.json::<BranchState>() {
+            Ok(BranchState { protected: true }) => {
+                kinds.push("classic".to_owned());
+                Ok(Protection::Protected(kinds))
+            }
+            Ok(BranchState { protected: false }) => Ok(Protection::Unprotected),
+            Err(error @ (Error::Forbidden { .. } | Error::NotFound { .. })) => {
+                Ok(Protection::Unknown(error.to_string()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a proposed ruleset; returns its number. It needs `administration: write`.
+    ///
+    /// # Errors
+    /// As GitHub refuses it. It is sent once: if no answer comes, look at the repository's rulesets before trying again.
+    pub async fn protect(&self, secret: &SecretString, repository: &RepoId, ruleset: &Ruleset) -> Result<u64> {
+        let path = ["repos", repository.owner(), repository.name(), "rulesets"];
+        let what = format!("making a ruleset in {repository}");
+        let call = Call::new(Method::POST, &path, what).body(ruleset.0.clone()).bearer(secret);
+        let answer = self.send(&call).await?.expect(StatusCode::CREATED)?;
+        let Made { id } = crate::client::read(&answer.body, answer.what)?;
+        Ok(id)
+    }
+}
+
+/// A ruleset that is proposed for a repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruleset(Value);
+
+impl Ruleset {
+    /// Keeps the default branch from being deleted, rewritten, and pushed to without a pull request.
+    pub fn default_branch() -> Self {
+        Self(json!({
+            "name": "sandbox: default branch",
+            "target": "branch",
+            "enforcement": "active",
+            "conditions": { "ref_name": { "include": ["~DEFAULT_BRANCH"], "exclude": [] } },
+            "rules": [
+                { "type": "deletion" },
+                { "type": "non_fast_forward" },
+                { "type": "pull_request", "parameters": {
+                    "dismiss_stale_reviews_on_push": false,
+                    "require_code_owner_review": false,
+                    "require_last_push_approval": false,
+                    "required_approving_review_count": 1,
+                    "required_review_thread_resolution": false,
+                } },
+            ],
+        }))
+    }
+
+    /// Keeps workflow files from being pushed. GitHub accepts it for private repositories of paid plans
+    /// (<https://docs.github.com/en/repositories/configuring-branches-and-merges-in-your-repository/managing-rulesets/about-rulesets#push-rulesets>).
+    pub fn workflow_files() -> Self {
+        Self(json!({
+            "name": "sandbox: workflow files",
+            "target": "push",
+            "enforcement": "active",
+            "rules": [{
+                "type": "file_path_restriction",
+                "parameters": { "restricted_file_paths": [".github/workflows/**/*"] },
+            }],
+        }))
+    }
+
+    /// The ruleset as GitHub reads it, for a human to look at.
+    pub fn document(&self) -> &Value {
+        &self.0
+    }
+}
+
+#[derive(Deserialize)]
+struct Rule {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+struct BranchState {
+    protected: bool,
+}
+
+#[derive(Deserialize)]
+struct Made {
+    id: u64,
+}
+
+/// Any of these keeps a push from changing the branch at will.
+const GUARDS: [&str; 3] = ["non_fast_forward", "pull_request", "update"];
+const MAX_RULES: usize = 1000;
