@@ -33,6 +33,14 @@ impl DockerRuntime {
     pub async fn connect(endpoint: Endpoint) -> Result<Self> {
         engine::connect(endpoint, Some(Product::Docker)).await.map(|engine| Self { engine })
     }
+
+    /// Speaks to guests over the engine's own connection instead of a socket that host and container share, for engines
+    /// whose containers see the host's files and not its sockets.
+    #[must_use]
+    pub fn over_relay(mut self) -> Self {
+        self.engine.relay();
+        self
+    }
 }
 
 engine::runtime_of_an_engine!(DockerRuntime);

@@ -2,6 +2,7 @@
 //!
 //! Invariant: every call has a deadline, and nothing goes on after its future is dropped.
 
+mod attach;
 mod connect;
 mod create;
 mod delete;
@@ -23,7 +24,7 @@ use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder, StartContainerOptions,
 };
-use sandbox_core::{ContainerId, ContainerState, Error, ErrorKind, Result, RuntimeInfo, Signal, Wiring};
+use sandbox_core::{ContainerId, ContainerState, Error, ErrorKind, Result, RuntimeInfo, Signal, Transport, Wiring};
 use sandbox_policy::{Capabilities, Control, SandboxSpec};
 
 pub use connect::Endpoint;
@@ -40,6 +41,8 @@ pub(crate) struct Engine {
     endpoint: Endpoint,
     info: RuntimeInfo,
     capabilities: Capabilities,
+    /// How guests are spoken to.
+    transport: Transport,
     /// The capabilities of a container from which nothing is dropped, without `CAP_`.
     granted: Vec<String>,
     /// The machine's architecture, in the words that images use: `amd64`.
@@ -62,6 +65,16 @@ impl Engine {
         &self.capabilities
     }
 
+    /// Returns how guests are spoken to.
+    pub(crate) fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// Speaks to guests over the engine's own connection from now on.
+    pub(crate) fn relay(&mut self) {
+        self.transport = Transport::Relay;
+    }
+
     /// Makes a container.
     pub(crate) async fn create(&self, spec: &SandboxSpec, wiring: &Wiring) -> Result<ContainerId> {
         let made = match self.product {
@@ -78,7 +91,7 @@ impl Engine {
     async fn create_by_docker(&self, spec: &SandboxSpec, wiring: &Wiring) -> Result<ContainerId, Answer> {
         create::write_hosts(&wiring.guest_directory).await?;
         let quota = if self.capabilities.is_enforced(Control::Disk) { create::Quota::Set } else { create::Quota::None };
-        let body = create::body(spec, wiring, quota)?;
+        let body = create::body(spec, wiring, quota, self.transport)?;
         let options = CreateContainerOptionsBuilder::new().name(&wiring.container_name()).build();
         let made = self.docker.create_container(Some(options), body);
         let made = within(&self.endpoint, CREATE, "create the container", made).await?;

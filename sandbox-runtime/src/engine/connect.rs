@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bollard::models::SystemInfo;
 use bollard::{API_DEFAULT_VERSION, Docker};
-use sandbox_core::{Error, ErrorKind, Result, RuntimeInfo};
+use sandbox_core::{Error, ErrorKind, Result, RuntimeInfo, Transport};
 use tokio::net::UnixStream;
 
 use super::error::{Answer, within};
@@ -115,6 +115,7 @@ pub(crate) async fn connect(endpoint: Endpoint, wanted: Option<Product>) -> Resu
         architecture: probe::image_architecture(info.architecture.as_deref().unwrap_or_default()).to_owned(),
         docker,
         endpoint,
+        transport: Transport::Socket,
         info: runtime,
     })
 }

@@ -12,7 +12,8 @@ use bollard::models::{
     MountBindOptions, MountBindOptionsPropagationEnum, MountType, ResourcesUlimits, RestartPolicy,
     RestartPolicyNameEnum,
 };
-use sandbox_core::{Error, ErrorKind, Result, Wiring};
+use sandbox_core::{Error, ErrorKind, Result, Transport, Wiring};
+use sandbox_guest::relay;
 use sandbox_guest::wire::{GUEST_DIRECTORY, GUEST_PROGRAM};
 use sandbox_policy::{Access, AgentUser, Limits, RootFilesystem, SandboxSpec, Tmpfs};
 
@@ -31,21 +32,28 @@ pub(crate) enum Quota {
 ///
 /// # Errors
 /// A host path that the engine's JSON cannot hold, or a limit that is no number of Docker's.
-pub(crate) fn body(spec: &SandboxSpec, wiring: &Wiring, quota: Quota) -> Result<ContainerCreateBody> {
+pub(crate) fn body(
+    spec: &SandboxSpec,
+    wiring: &Wiring,
+    quota: Quota,
+    transport: Transport,
+) -> Result<ContainerCreateBody> {
+    let relayed = transport == Transport::Relay;
     Ok(ContainerCreateBody {
         hostname: Some("sandbox".to_owned()),
         domainname: Some(String::new()),
         // The guest starts as root, with the capabilities below and no others, and becomes the agent for all it runs.
         user: Some("0:0".to_owned()),
-        attach_stdin: Some(false),
-        attach_stdout: Some(false),
+        attach_stdin: Some(relayed),
+        attach_stdout: Some(relayed),
         attach_stderr: Some(false),
         tty: Some(false),
-        open_stdin: Some(false),
-        stdin_once: Some(false),
+        open_stdin: Some(relayed),
+        // Its end is the guest's, as soon as the one who attached has gone.
+        stdin_once: Some(relayed),
         env: Some(Vec::new()),
         entrypoint: Some(vec![format!("{GUEST_DIRECTORY}/{GUEST_PROGRAM}")]),
-        cmd: Some(Vec::new()),
+        cmd: Some(if relayed { vec![relay::ARGUMENT.to_owned()] } else { Vec::new() }),
         working_dir: Some("/".to_owned()),
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }),
         stop_signal: Some("SIGKILL".to_owned()),

@@ -46,6 +46,17 @@ macro_rules! runtime_of_an_engine {
                 crate::guest_program()
             }
 
+            fn transport(&self) -> sandbox_core::Transport {
+                self.engine.transport()
+            }
+
+            async fn attach(
+                &self,
+                container: &sandbox_core::ContainerId,
+            ) -> sandbox_core::Result<std::os::fd::OwnedFd> {
+                self.engine.attach(container).await
+            }
+
             async fn resolve(
                 &self,
                 spec: &sandbox_policy::SandboxSpec,

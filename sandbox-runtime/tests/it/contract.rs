@@ -48,6 +48,10 @@ pub(crate) mod fixture {
         on(engine::docker("DOCKER_HOST").await)
     }
 
+    pub(crate) async fn docker_relayed() -> Fixture {
+        on(engine::docker("DOCKER_HOST").await.over_relay())
+    }
+
     pub(crate) async fn docker_remap() -> Fixture {
         on(engine::docker("SANDBOX_TEST_DOCKER_REMAP").await)
     }
@@ -98,6 +102,12 @@ mod fake_relayed {
 
 mod docker {
     use super::fixture::docker as fixture;
+
+    sandbox_core::contract!(fixture);
+}
+
+mod docker_relayed {
+    use super::fixture::docker_relayed as fixture;
 
     sandbox_core::contract!(fixture);
 }
