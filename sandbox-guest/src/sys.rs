@@ -9,14 +9,33 @@ use std::ffi::{CStr, CString, c_int};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
 /// The highest signal of Linux (signal(7)).
 const LAST_SIGNAL: c_int = 64;
 
+/// How long a process that has no room yet is tried again.
+const MAX_CROWD: Duration = Duration::from_millis(250);
+
 /// Runs `body` in a child, which exits with the status that it returns, and gives the child's process id.
+///
+/// A process counts until it has been reaped, and whoever waits for the end of its output may see that earlier. So a
+/// sandbox that is full right now is tried again for a moment.
 pub(crate) fn spawn(body: &mut dyn FnMut() -> u8) -> io::Result<Pid> {
+    let latest = Instant::now() + MAX_CROWD;
+    loop {
+        match fork(body) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < latest => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            result => return result,
+        }
+    }
+}
+
+fn fork(body: &mut dyn FnMut() -> u8) -> io::Result<Pid> {
     // SAFETY: the process has one thread (see the module), so no lock is held and no state is half-changed.
     match unsafe { libc::fork() } {
         0 => {
