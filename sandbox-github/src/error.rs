@@ -74,14 +74,6 @@ pub enum Error {
         /// How it is known, or why it is not.
         why: String,
     },
-    /// Credentials would carry more than was asked for.
-    #[error("{what}: the token carries {more}, which was not asked for")]
-    TooMuch {
-        /// What was asked.
-        what: String,
-        /// What it carries beyond.
-        more: String,
-    },
     /// The address did not answer.
     #[error("{what}: cannot reach {origin}: {why}")]
     Unreachable {
@@ -134,7 +126,6 @@ impl Error {
             Self::NotFound { .. } => "check the name, and whether the credential was given access to the repository",
             Self::RateLimited { .. } => "try again later; more requests now would prolong the wait",
             Self::StillGood { .. } => "revoke it by hand in GitHub's settings, and check there that it is gone",
-            Self::TooMuch { .. } => "make a token with less, or have the policy waive it by name",
             Self::Unauthorized { .. } => "the credential is wrong, expired or revoked: make a new one",
             Self::Unexpected { .. } => "see https://www.githubstatus.com",
         })
