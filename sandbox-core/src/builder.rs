@@ -1,12 +1,13 @@
 //! What an orchestrator says to get a sandbox.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sandbox_policy::{
     Access, AgentUser, Branch, DEFAULT_WORKSPACE_PATH, EnvName, EnvValue, GuestPath, HostPath, ImageRef, LimitsRequest,
-    NetworkRequest, ParseError, Policy, RepoId, RootFilesystem, SandboxRequest, SudoRequest, Workspace,
+    NetworkRequest, ParseError, Policy, RepoId, RootFilesystem, SandboxRequest, Scope, SudoRequest, Workspace,
 };
 
 use crate::lifecycle::{self, Plan};
@@ -51,6 +52,7 @@ pub struct SandboxBuilder {
     sink: Arc<dyn EventSink>,
     gateways: Vec<Arc<dyn Gateway>>,
     tokens: Option<Arc<dyn TokenProvider>>,
+    scopes: Option<BTreeSet<Scope>>,
     run_root: RunRoot,
     connect_within: Duration,
 }
@@ -73,6 +75,7 @@ impl SandboxBuilder {
             sink: Arc::new(Discard),
             gateways: Vec::new(),
             tokens: None,
+            scopes: None,
             run_root: RunRoot::default(),
             connect_within: Duration::from_secs(30),
         }
@@ -177,7 +180,13 @@ impl SandboxBuilder {
         self
     }
 
-    /// Sets who gives out tokens for the repository.
+    /// Sets what the repository's token is used for; without it, all that the policy grants. With none, there is no token.
+    pub fn scopes(mut self, scopes: impl IntoIterator<Item = Scope>) -> Self {
+        self.scopes = Some(scopes.into_iter().collect());
+        self
+    }
+
+    /// Sets who gives out tokens for the repository. Without a repository, none is asked for.
     pub fn tokens(mut self, provider: impl TokenProvider) -> Self {
         self.tokens = Some(Arc::new(provider));
         self
@@ -221,6 +230,11 @@ impl SandboxBuilder {
         request.root = self.root;
         request.network = self.network;
         request.sudo = self.sudo;
+        request.scopes = match self.scopes {
+            Some(scopes) => scopes,
+            None if self.tokens.is_some() && request.repository.is_some() => self.policy.token().scopes.clone(),
+            None => BTreeSet::new(),
+        };
         for (name, value) in self.environment {
             let name: EnvName = name.parse().map_err(invalid)?;
             request.environment.insert(name, value.parse::<EnvValue>().map_err(invalid)?);

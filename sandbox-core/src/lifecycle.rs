@@ -222,8 +222,11 @@ impl Start<'_> {
 
     async fn token(&mut self, spec: &SandboxSpec) -> Result<Option<crate::Token>> {
         let (Some(provider), Some(repository)) = (&self.plan.tokens, spec.repository()) else { return Ok(None) };
+        if spec.scopes().is_empty() {
+            return Ok(None);
+        }
         self.events.announce(Event::TokenMinting { repository: repository.to_string() })?;
-        let grant = RepoGrant { repository: repository.clone() };
+        let grant = RepoGrant { repository: repository.clone(), scopes: spec.scopes().clone() };
         let token = within("minting a token", provider.token(&grant)).await?;
         self.teardown.push(Undo::Token(Arc::clone(provider), token.clone()));
         Ok(Some(token))

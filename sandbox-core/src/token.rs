@@ -3,10 +3,11 @@
 //! A token never enters a container. It is minted for one repository when a sandbox starts, handed to gateways on the
 //! host, and revoked when the sandbox ends.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use async_trait::async_trait;
-use sandbox_policy::{Capabilities, RepoId};
+use sandbox_policy::{Capabilities, RepoId, Scope};
 use secrecy::SecretString;
 
 use crate::Result;
@@ -36,6 +37,8 @@ pub trait TokenProvider: fmt::Debug + Send + Sync + 'static {
 pub struct RepoGrant {
     /// The repository.
     pub repository: RepoId,
+    /// What the token is used for.
+    pub scopes: BTreeSet<Scope>,
 }
 
 /// A secret that speaks for one repository. It prints as nothing but that repository.

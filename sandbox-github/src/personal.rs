@@ -10,7 +10,7 @@ use crate::TokenKind;
 /// Hands out one personal access token, for one repository and no other.
 ///
 /// Nothing is asked of GitHub, so what the token may really do, and for how long, is not known: a policy that asks for
-/// [`Control::ShortLivedToken`] refuses it.
+/// [`Control::ShortLivedToken`] or [`Control::TokenScope`], as any does that grants a token, refuses it unless both are waived.
 #[derive(Clone, Debug)]
 pub struct PersonalToken {
     token: Token,
@@ -39,8 +39,11 @@ impl TokenProvider for PersonalToken {
     fn capabilities(&self) -> Capabilities {
         let why = "a personal access token lives as long as its user chose";
         let hint = "use a GitHub App's installation tokens, or waive short-lived-token";
-        let support = Support::Unsupported { why: why.to_owned(), hint: hint.to_owned() };
-        Capabilities::new().with(Control::ShortLivedToken, support)
+        let lives = Support::Unsupported { why: why.to_owned(), hint: hint.to_owned() };
+        let why = "nobody has asked GitHub what the token may do";
+        let hint = "use a GitHub App's installation tokens, or waive token-scope";
+        let may = Support::Unsupported { why: why.to_owned(), hint: hint.to_owned() };
+        Capabilities::new().with(Control::ShortLivedToken, lives).with(Control::TokenScope, may)
     }
 
     async fn token(&self, grant: &RepoGrant) -> Result<Token> {
@@ -71,11 +74,15 @@ mod tests {
         PersonalToken::new("owner/name".parse().unwrap(), SecretString::from(MADE_UP)).unwrap()
     }
 
+    fn grant(repository: &str) -> RepoGrant {
+        RepoGrant { repository: repository.parse().unwrap(), scopes: [sandbox_policy::Scope::Repo].into() }
+    }
+
     #[tokio::test]
     async fn a_token_speaks_for_its_own_repository_alone() {
-        let own = RepoGrant { repository: "Owner/Name".parse().unwrap() };
+        let own = grant("Owner/Name");
         assert_eq!(provider().token(&own).await.unwrap().secret().expose_secret(), MADE_UP);
-        let other = RepoGrant { repository: "owner/other".parse().unwrap() };
+        let other = grant("owner/other");
         let error = provider().token(&other).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Token);
         assert!(error.to_string().contains("owner/other"), "{error}");
@@ -92,7 +99,8 @@ mod tests {
 
     #[test]
     fn a_life_that_is_not_known_is_not_called_short() {
-        assert!(!provider().capabilities().is_enforced(Control::ShortLivedToken));
-        assert!(provider().capabilities().get(Control::ShortLivedToken).is_some());
+        for control in [Control::ShortLivedToken, Control::TokenScope] {
+            assert!(matches!(provider().capabilities().get(control), Some(Support::Unsupported { .. })), "{control}");
+        }
     }
 }

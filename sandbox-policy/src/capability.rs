@@ -44,6 +44,8 @@ words! {
         ShortLivedToken = "short-lived-token",
         /// Root inside the container is had by asking the host, which decides and records.
         Sudo = "sudo",
+        /// Credentials can do no more than the policy grants.
+        TokenScope = "token-scope",
         /// Root inside the container is nobody on the host.
         UserNamespace = "user-namespace",
         /// The sandbox is ended when its lifetime is over.
@@ -71,6 +73,7 @@ impl Control {
             Self::Seccomp => "system calls are filtered",
             Self::ShortLivedToken => "credentials expire soon and serve one repository",
             Self::Sudo => "root inside is had by asking the host, which decides and records",
+            Self::TokenScope => "credentials can do no more than the policy grants",
             Self::UserNamespace => "root inside the container is nobody on the host",
             Self::WallClock => "the sandbox is ended when its lifetime is over",
         }

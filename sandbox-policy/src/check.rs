@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::parse::clip;
 use crate::{
     ByteSize, Capabilities, Control, DigestRule, GuestPath, NetworkRequest, NetworkRule, Permission, Policy,
-    PolicyError, RootFilesystem, RootRule, SandboxRequest, SandboxSpec, SudoRequest, SudoRule, Support, Tmpfs,
+    PolicyError, RootFilesystem, RootRule, SandboxRequest, SandboxSpec, Scope, SudoRequest, SudoRule, Support, Tmpfs,
     UserNamespaceRule, Violation, Workspace, bounds, mount,
 };
 
@@ -16,8 +16,19 @@ impl Policy {
     /// Every violation at once. Where the policy denies all sandboxes, that alone, since nothing
     /// else could be mended.
     pub fn check(&self, request: &SandboxRequest, capabilities: &Capabilities) -> Result<SandboxSpec, PolicyError> {
-        let SandboxRequest { image, repository, branch, workspace, agent, limits, root, network, sudo, environment } =
-            request;
+        let SandboxRequest {
+            image,
+            repository,
+            branch,
+            workspace,
+            agent,
+            limits,
+            root,
+            network,
+            sudo,
+            scopes,
+            environment,
+        } = request;
         if self.sandboxes == Permission::Deny {
             let violation = denied("sandboxes", "a sandbox", "none");
             return Err(PolicyError::new(self.name(), violation, Vec::new()));
@@ -46,6 +57,14 @@ impl Policy {
         if (self.sudo, *sudo) == (SudoRule::Deny, SudoRequest::Allow) {
             violations.push(denied("sudo", sudo.as_str(), "deny"));
         }
+        let beyond: Vec<&str> = scopes.difference(&self.token.scopes).map(|scope| scope.as_str()).collect();
+        if !beyond.is_empty() {
+            violations.push(denied("scopes", &beyond.join(" "), &allowed_scopes(&self.token.scopes)));
+        }
+        if repository.is_none() && !scopes.is_empty() {
+            let asked: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
+            violations.push(denied("scopes", &asked.join(" "), "none without a repository"));
+        }
         let environment_bytes: usize =
             environment.iter().map(|(name, value)| name.as_str().len() + value.as_str().len() + 2).sum();
         if environment_bytes > MAX_ENVIRONMENT_BYTES {
@@ -53,7 +72,7 @@ impl Policy {
             violations.push(denied("environment", &requested, "at most 1MiB in all"));
         }
 
-        let needed = needed(root, *network, *sudo, self.user_namespace);
+        let needed = needed(root, *network, *sudo, scopes, self.user_namespace);
         let Enforcement { required, waived } = self.enforce(needed, capabilities, &mut violations);
 
         let mut violations = violations.into_iter();
@@ -73,6 +92,7 @@ impl Policy {
             tmpfs: tmpfs(root, limits.memory, workspace.as_ref()),
             network: *network,
             sudo: *sudo,
+            scopes: scopes.clone(),
             user_namespace: self.user_namespace,
             environment: environment.clone(),
             required,
@@ -122,6 +142,7 @@ fn needed(
     root: RootFilesystem,
     network: NetworkRequest,
     sudo: SudoRequest,
+    scopes: &BTreeSet<Scope>,
     user_namespace: UserNamespaceRule,
 ) -> BTreeSet<Control> {
     let mut needed = BTreeSet::from(ALWAYS_NEEDED);
@@ -133,6 +154,9 @@ fn needed(
     }
     if sudo == SudoRequest::Allow {
         needed.insert(Control::Sudo);
+    }
+    if !scopes.is_empty() {
+        needed.extend([Control::ShortLivedToken, Control::TokenScope]);
     }
     if user_namespace == UserNamespaceRule::Required {
         needed.insert(Control::UserNamespace);
@@ -155,6 +179,11 @@ fn tmpfs(root: RootFilesystem, memory: ByteSize, workspace: Option<&Workspace>) 
         .filter(|path| !is_in_workspace(path))
         .map(|path| Tmpfs { path, size })
         .collect()
+}
+
+fn allowed_scopes(scopes: &BTreeSet<Scope>) -> String {
+    let words: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
+    if words.is_empty() { "none".to_owned() } else { words.join(" ") }
 }
 
 fn denied(field: &str, requested: &str, allowed: &str) -> Violation {

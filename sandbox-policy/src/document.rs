@@ -12,7 +12,10 @@ use std::fmt::Write;
 use table::Table;
 use toml::de::DeTable;
 
-use crate::{Control, CpuCount, ImageRule, Limits, OpenFiles, PRESETS, ParseError, Policy, PolicyName, ProcessCount};
+use crate::{
+    Control, CpuCount, ImageRule, Limits, OpenFiles, PRESETS, ParseError, Policy, PolicyName, ProcessCount, Scope,
+    TokenRule,
+};
 
 pub use error::DocumentError;
 
@@ -75,6 +78,7 @@ impl Policy {
             },
             limits: read_limits(&root, base.limits)?,
             image: read_image(&root, base.image)?,
+            token: read_token(&root, base.token)?,
         })
     }
 
@@ -90,6 +94,7 @@ impl Policy {
             user_namespace,
             image: ImageRule { require_digest, pull },
             workspace,
+            token: TokenRule { scopes },
             waived,
         } = self;
         let mut text = String::from("version = 1\n");
@@ -114,6 +119,7 @@ impl Policy {
         line(format_args!("lifetime = \"{lifetime}\""));
         line(format_args!("\n[image]\ndigest = \"{require_digest}\""));
         line(format_args!("pull = \"{pull}\""));
+        line(format_args!("\n[token]\nscopes = [{}]", quoted(scopes)));
         text
     }
 }
@@ -148,6 +154,19 @@ fn read_image(root: &Table<'_>, base: ImageRule) -> Result<ImageRule, DocumentEr
     Ok(ImageRule {
         require_digest: image.string("digest")?.unwrap_or(base.require_digest),
         pull: image.string("pull")?.unwrap_or(base.pull),
+    })
+}
+
+fn read_token(root: &Table<'_>, base: TokenRule) -> Result<TokenRule, DocumentError> {
+    let Some(token) = root.section("token")? else {
+        return Ok(base);
+    };
+    token.allow_only(&TOKEN_KEYS)?;
+    Ok(TokenRule {
+        scopes: match token.strings::<Scope>("scopes")? {
+            Some(scopes) => scopes.into_iter().collect(),
+            None => base.scopes,
+        },
     })
 }
 
@@ -186,7 +205,7 @@ impl std::str::FromStr for Preset {
 }
 
 const UNNAMED: &str = "unnamed";
-const TOP_KEYS: [&str; 12] = [
+const TOP_KEYS: [&str; 13] = [
     "version",
     "name",
     "base",
@@ -199,9 +218,11 @@ const TOP_KEYS: [&str; 12] = [
     "waive",
     "limits",
     "image",
+    "token",
 ];
 const LIMIT_KEYS: [&str; 6] = ["cpus", "memory", "disk", "processes", "open-files", "lifetime"];
 const IMAGE_KEYS: [&str; 2] = ["digest", "pull"];
+const TOKEN_KEYS: [&str; 1] = ["scopes"];
 
 #[cfg(test)]
 mod tests;

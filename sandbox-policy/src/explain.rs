@@ -1,7 +1,7 @@
 //! A policy in words, for people.
 
 use crate::{
-    Control, DigestRule, ImageRule, Limits, NetworkRule, Permission, Policy, PullRule, RootRule, SudoRule,
+    DigestRule, ImageRule, Limits, NetworkRule, Permission, Policy, PullRule, RootRule, SudoRule, TokenRule,
     UserNamespaceRule, WorkspaceRule,
 };
 
@@ -31,6 +31,7 @@ impl Policy {
             user_namespace,
             image: ImageRule { require_digest, pull },
             workspace,
+            token: TokenRule { scopes },
             waived,
         } = self;
         let part = |field, value: &dyn ToString, meaning| Explanation { field, value: value.to_string(), meaning };
@@ -44,7 +45,7 @@ impl Policy {
             part("workspace", workspace, explain_workspace(*workspace)),
             part(
                 "waive",
-                &listed(waived.iter().copied()),
+                &listed(waived.iter().map(|control| control.as_str())),
                 "controls that a sandbox may be without where they cannot be enforced",
             ),
             part("limits.cpus", cpus, "the most processor time at once, in CPUs"),
@@ -55,6 +56,11 @@ impl Policy {
             part("limits.lifetime", lifetime, "the time after which the sandbox is ended"),
             part("image.digest", require_digest, explain_digest(*require_digest)),
             part("image.pull", pull, explain_pull(*pull)),
+            part(
+                "token.scopes",
+                &listed(scopes.iter().map(|scope| scope.as_str())),
+                "what the repository's token may at most be used for",
+            ),
         ]
     }
 }
@@ -116,14 +122,15 @@ fn explain_pull(rule: PullRule) -> &'static str {
     }
 }
 
-fn listed(controls: impl Iterator<Item = Control>) -> String {
-    let words: Vec<&str> = controls.map(Control::as_str).collect();
+fn listed(words: impl Iterator<Item = &'static str>) -> String {
+    let words: Vec<&str> = words.collect();
     if words.is_empty() { "nothing".to_owned() } else { words.join(" ") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Control;
 
     fn value_of(policy: &Policy, field: &str) -> String {
         let mut parts = policy.explain().into_iter();

@@ -43,6 +43,7 @@ mod preset;
 mod repo;
 mod request;
 mod rule;
+mod scope;
 mod size;
 mod span;
 mod spec;
@@ -68,8 +69,10 @@ pub use request::{
     Access, DEFAULT_WORKSPACE_PATH, NetworkRequest, RootFilesystem, SandboxRequest, SudoRequest, Workspace,
 };
 pub use rule::{
-    DigestRule, ImageRule, NetworkRule, Permission, PullRule, RootRule, SudoRule, UserNamespaceRule, WorkspaceRule,
+    DigestRule, ImageRule, NetworkRule, Permission, PullRule, RootRule, SudoRule, TokenRule, UserNamespaceRule,
+    WorkspaceRule,
 };
+pub use scope::{Scope, TokenLevel, TokenPermission, TokenPermissions};
 pub use size::ByteSize;
 pub use span::Span;
 pub use spec::{SandboxSpec, Tmpfs};

@@ -2,7 +2,7 @@
 //!
 //! Invariant: what the meet of two policies accepts, each of the two accepts.
 
-use crate::{ImageRule, Limits, Policy};
+use crate::{ImageRule, Limits, Policy, TokenRule};
 
 impl Policy {
     /// Joins two policies into the loosest one that neither of them would find too loose.
@@ -11,7 +11,8 @@ impl Policy {
     /// The order of joining does not matter, and joining a policy with itself changes nothing.
     #[must_use]
     pub fn meet(&self, other: &Self) -> Self {
-        let Self { sources, sandboxes, limits, root, network, sudo, user_namespace, image, workspace, waived } = self;
+        let Self { sources, sandboxes, limits, root, network, sudo, user_namespace, image, workspace, token, waived } =
+            self;
         Self {
             sources: sources.union(&other.sources).cloned().collect(),
             sandboxes: *sandboxes.min(&other.sandboxes),
@@ -22,14 +23,26 @@ impl Policy {
             user_namespace: *user_namespace.min(&other.user_namespace),
             image: image.meet(other.image),
             workspace: *workspace.min(&other.workspace),
+            token: token.meet(&other.token),
             waived: waived.intersection(&other.waived).copied().collect(),
         }
     }
 
     /// Tells whether this policy allows nothing that the other does not.
     pub fn is_at_least_as_strict_as(&self, other: &Self) -> bool {
-        let Self { sources: _, sandboxes, limits, root, network, sudo, user_namespace, image, workspace, waived } =
-            self;
+        let Self {
+            sources: _,
+            sandboxes,
+            limits,
+            root,
+            network,
+            sudo,
+            user_namespace,
+            image,
+            workspace,
+            token,
+            waived,
+        } = self;
         *sandboxes <= other.sandboxes
             && limits.is_within(&other.limits)
             && *root <= other.root
@@ -38,6 +51,7 @@ impl Policy {
             && *user_namespace <= other.user_namespace
             && image.is_within(other.image)
             && *workspace <= other.workspace
+            && token.is_within(&other.token)
             && waived.is_subset(&other.waived)
     }
 }
@@ -76,6 +90,18 @@ impl ImageRule {
     fn is_within(self, other: Self) -> bool {
         let Self { require_digest, pull } = self;
         require_digest <= other.require_digest && pull <= other.pull
+    }
+}
+
+impl TokenRule {
+    fn meet(&self, other: &Self) -> Self {
+        let Self { scopes } = self;
+        Self { scopes: scopes.intersection(&other.scopes).copied().collect() }
+    }
+
+    fn is_within(&self, other: &Self) -> bool {
+        let Self { scopes } = self;
+        scopes.is_subset(&other.scopes)
     }
 }
 

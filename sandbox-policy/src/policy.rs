@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    Control, ImageRule, Limits, NetworkRule, Permission, PolicyName, RootRule, SudoRule, UserNamespaceRule,
+    Control, ImageRule, Limits, NetworkRule, Permission, PolicyName, RootRule, SudoRule, TokenRule, UserNamespaceRule,
     WorkspaceRule,
 };
 
@@ -26,6 +26,7 @@ pub struct Policy {
     pub(crate) user_namespace: UserNamespaceRule,
     pub(crate) image: ImageRule,
     pub(crate) workspace: WorkspaceRule,
+    pub(crate) token: TokenRule,
     #[serde(rename = "waive")]
     pub(crate) waived: BTreeSet<Control>,
 }
@@ -80,6 +81,11 @@ impl Policy {
     /// Returns the rule for the workspace.
     pub fn workspace(&self) -> WorkspaceRule {
         self.workspace
+    }
+
+    /// Returns the rule for the repository's token.
+    pub fn token(&self) -> &TokenRule {
+        &self.token
     }
 
     /// Returns the controls that a sandbox may be without.
@@ -147,6 +153,13 @@ impl Policy {
     #[must_use]
     pub fn with_workspace(mut self, rule: WorkspaceRule) -> Self {
         self.workspace = rule;
+        self
+    }
+
+    /// Sets the rule for the repository's token.
+    #[must_use]
+    pub fn with_token(mut self, rule: TokenRule) -> Self {
+        self.token = rule;
         self
     }
 

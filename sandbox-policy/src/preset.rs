@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     ByteSize, CpuCount, DigestRule, ImageRule, Limits, NetworkRule, OpenFiles, Permission, Policy, PolicyName,
-    ProcessCount, PullRule, RootRule, Span, SudoRule, UserNamespaceRule, WorkspaceRule,
+    ProcessCount, PullRule, RootRule, Scope, Span, SudoRule, TokenRule, UserNamespaceRule, WorkspaceRule,
 };
 
 /// Lists the names of the presets.
@@ -15,7 +15,8 @@ impl Policy {
     ///
     /// 2 CPUs, 4 GiB of memory, 32 GiB of disk, 512 processes, 1,024 open files a process, 8 hours.
     /// The root file system may be written; egress and sudo may be asked for; root inside must be
-    /// nobody on the host; a workspace may be written; images may be pulled by tag.
+    /// nobody on the host; a workspace may be written; images may be pulled by tag;
+    /// a token serves the everyday work with its repository ([`Scope::Repo`]).
     pub fn standard() -> Self {
         Self {
             sources: BTreeSet::from([PolicyName::known(STANDARD)]),
@@ -34,6 +35,7 @@ impl Policy {
             user_namespace: UserNamespaceRule::Required,
             image: ImageRule { require_digest: DigestRule::Optional, pull: PullRule::IfMissing },
             workspace: WorkspaceRule::ReadWrite,
+            token: TokenRule { scopes: BTreeSet::from([Scope::Repo]) },
             waived: BTreeSet::new(),
         }
     }
@@ -55,6 +57,7 @@ impl Policy {
             .with_sandboxes(Permission::Deny)
             .with_image(ImageRule { require_digest: DigestRule::Required, pull: PullRule::Never })
             .with_workspace(WorkspaceRule::None)
+            .with_token(TokenRule { scopes: BTreeSet::new() })
     }
 
     /// Returns the preset of a name, one of [`PRESETS`].

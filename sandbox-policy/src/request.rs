@@ -1,14 +1,14 @@
 //! What is wanted: a sandbox as somebody asks for it, before any policy has looked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::parse::words;
-use crate::{AgentUser, Branch, EnvName, EnvValue, GuestPath, HostPath, ImageRef, LimitsRequest, RepoId};
+use crate::{AgentUser, Branch, EnvName, EnvValue, GuestPath, HostPath, ImageRef, LimitsRequest, RepoId, Scope};
 
 /// Describes a sandbox that is asked for.
 ///
 /// All that is left out takes what the policy grants, and where that is a matter of reach (network,
-/// sudo) it takes nothing.
+/// sudo, token) it takes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SandboxRequest {
@@ -30,12 +30,14 @@ pub struct SandboxRequest {
     pub network: NetworkRequest,
     /// Whether the agent may ask for root inside.
     pub sudo: SudoRequest,
+    /// What the repository's token is used for; with none, there is no token.
+    pub scopes: BTreeSet<Scope>,
     /// Environment variables of what runs inside, at most 1 MiB in all.
     pub environment: BTreeMap<EnvName, EnvValue>,
 }
 
 impl SandboxRequest {
-    /// Asks for a sandbox of an image, with no repository, workspace, network, sudo or environment.
+    /// Asks for a sandbox of an image, with no repository, workspace, network, sudo, token or environment.
     pub fn new(image: ImageRef) -> Self {
         Self {
             image,
@@ -47,6 +49,7 @@ impl SandboxRequest {
             root: None,
             network: NetworkRequest::None,
             sudo: SudoRequest::Deny,
+            scopes: BTreeSet::new(),
             environment: BTreeMap::new(),
         }
     }

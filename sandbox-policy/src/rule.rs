@@ -3,6 +3,9 @@
 //! Invariant: each rule lists its variants with the strictest first, and its order is that of
 //! strictness, so the smaller of two rules is the one that allows no more than either.
 
+use std::collections::BTreeSet;
+
+use crate::Scope;
 use crate::parse::words;
 
 words! {
@@ -96,4 +99,12 @@ pub struct ImageRule {
     pub require_digest: DigestRule,
     /// When the image is fetched.
     pub pull: PullRule,
+}
+
+/// Tells what the token of a sandbox's repository may be.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TokenRule {
+    /// What it may at most be used for; with none, no sandbox has a token.
+    pub scopes: BTreeSet<Scope>,
 }

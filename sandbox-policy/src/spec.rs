@@ -8,7 +8,7 @@ use serde::Serializer;
 
 use crate::{
     AgentUser, Branch, ByteSize, Control, EnvName, EnvValue, GuestPath, ImageRef, Limits, NetworkRequest, PullRule,
-    RepoId, RootFilesystem, SudoRequest, UserNamespaceRule, Workspace,
+    RepoId, RootFilesystem, Scope, SudoRequest, UserNamespaceRule, Workspace,
 };
 
 /// Describes a sandbox that a policy has agreed to, in full: every default is filled in.
@@ -29,6 +29,7 @@ pub struct SandboxSpec {
     pub(crate) tmpfs: Vec<Tmpfs>,
     pub(crate) network: NetworkRequest,
     pub(crate) sudo: SudoRequest,
+    pub(crate) scopes: BTreeSet<Scope>,
     pub(crate) user_namespace: UserNamespaceRule,
     #[serde(serialize_with = "names_alone")]
     pub(crate) environment: BTreeMap<EnvName, EnvValue>,
@@ -95,6 +96,11 @@ impl SandboxSpec {
     /// Tells whether the agent may ask for root inside.
     pub fn sudo(&self) -> SudoRequest {
         self.sudo
+    }
+
+    /// Returns what the repository's token is used for; with none, there is no token.
+    pub fn scopes(&self) -> &BTreeSet<Scope> {
+        &self.scopes
     }
 
     /// Tells whether root inside must be nobody on the host.

@@ -34,9 +34,11 @@ impl Seen<'_> {
             Control::Cpu => self.cpu(),
             Control::Disk => self.disk(),
             // Nothing inside can see these; the gateway that reports one is what enforces it.
-            Control::EgressAllowlist | Control::GitBroker | Control::ShortLivedToken | Control::Sudo => {
-                found("a gateway on the host", true).asked("a gateway on the host")
-            }
+            Control::EgressAllowlist
+            | Control::GitBroker
+            | Control::ShortLivedToken
+            | Control::Sudo
+            | Control::TokenScope => found("a gateway on the host", true).asked("a gateway on the host"),
             Control::HostFilesystem => self.host_filesystem(),
             Control::Memory => self.memory(),
             Control::NoNetwork => found(self.inside.interfaces.join("+"), self.inside.interfaces == ["lo"])

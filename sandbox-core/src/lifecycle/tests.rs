@@ -102,6 +102,27 @@ async fn what_cannot_be_removed_is_told_and_kept_for_the_reaper() {
     }
 }
 
+/// What a provider reports whose tokens may be used.
+fn short_and_narrow() -> Capabilities {
+    let enforced = || Support::Enforced { by: "a mock".to_owned() };
+    Capabilities::new().with(Control::ShortLivedToken, enforced()).with(Control::TokenScope, enforced())
+}
+
+#[tokio::test]
+async fn a_token_of_which_nothing_is_known_is_refused_before_it_is_asked_for() {
+    let mut tokens = MockTokenProvider::new();
+    tokens.expect_capabilities().returning(Capabilities::new);
+    tokens.expect_token().never();
+    let trial = Trial::new(no_program());
+    let error = trial.builder().repository("owner/name".parse().unwrap()).tokens(tokens).start().await.unwrap_err();
+    let missing: Vec<String> = error.violations().iter().map(ToString::to_string).collect();
+    assert!(
+        missing.len() == 2 && missing[0].starts_with("short-lived-token") && missing[1].starts_with("token-scope"),
+        "{missing:?}"
+    );
+    trial.assert_nothing_left();
+}
+
 #[tokio::test]
 async fn tokens_are_revoked_and_gateways_closed_in_reverse_order() {
     let order = Arc::new(Mutex::new(Vec::new()));
@@ -111,10 +132,11 @@ async fn tokens_are_revoked_and_gateways_closed_in_reverse_order() {
     };
     let repository: sandbox_policy::RepoId = "owner/name".parse().unwrap();
     let mut tokens = MockTokenProvider::new();
-    tokens.expect_capabilities().returning(Capabilities::new);
+    tokens.expect_capabilities().returning(short_and_narrow);
     let minted = note("minted");
     tokens.expect_token().times(1).returning(move |grant| {
         minted();
+        assert_eq!(grant.scopes, Policy::standard().token().scopes);
         Ok(Token::new(grant.repository.clone(), SecretString::from("made-up")))
     });
     let revoked = note("revoked");
@@ -150,7 +172,7 @@ async fn tokens_are_revoked_and_gateways_closed_in_reverse_order() {
 #[tokio::test]
 async fn a_token_that_cannot_be_had_stops_the_start() {
     let mut tokens = MockTokenProvider::new();
-    tokens.expect_capabilities().returning(Capabilities::new);
+    tokens.expect_capabilities().returning(short_and_narrow);
     tokens.expect_token().returning(|_| Err(Error::new(ErrorKind::Token, "no installation")));
     tokens.expect_revoke().never();
     let trial = Trial::new(no_program());

@@ -44,7 +44,7 @@ fn reads_every_key() {
          network = \"egress\"\nsudo = \"allow\"\nuser-namespace = \"optional\"\nworkspace = \"read-only\"\n\
          waive = [\"disk\", \"cpu\", \"disk\"]\nlimits.cpus = 0.5\nlimits.memory = \"512MiB\"\nlimits.disk = \"1GiB\"\n\
          limits.processes = 1_00\nlimits.open-files = 256\nlimits.lifetime = \"30m\"\n\
-         [image]\ndigest = \"optional\"\npull = \"if-missing\" # a comment\n",
+         [image]\ndigest = \"optional\"\npull = \"if-missing\" # a comment\n[token]\nscopes = [\"repo\", \"workflow\"]\n",
     )
     .unwrap();
     assert_eq!(policy.name(), "a ∧ b");
@@ -55,6 +55,7 @@ fn reads_every_key() {
     assert_eq!(policy.limits.processes.get(), 100);
     assert_eq!(policy.image.require_digest, DigestRule::Optional);
     assert_eq!(policy.image.pull, PullRule::IfMissing);
+    assert_eq!(policy.token.scopes, [crate::Scope::Repo, crate::Scope::Workflow].into());
     assert_eq!(policy.waived.len(), 2);
     assert_eq!(Policy::from_toml(&policy.to_toml()), Ok(policy));
 }
@@ -93,7 +94,7 @@ fn unknown_keys_are_errors() {
     assert_eq!(
         refused_at_top("memroy = 1"),
         "line 2, column 1: memroy is not a known key: write one of version name base sandboxes root network sudo \
-         user-namespace workspace waive limits image"
+         user-namespace workspace waive limits image token"
     );
     assert_eq!(
         refused_in("limits", "Memory = \"1GiB\""),

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use sandbox_policy::{
     Access, ByteSize, Capabilities, Control, DigestRule, ImageRule, NetworkRequest, Policy, PullRule, RootFilesystem,
-    SandboxRequest, SandboxSpec, SudoRequest, Support, UserNamespaceRule, Violation, Workspace, WorkspaceRule,
+    SandboxRequest, SandboxSpec, Scope, SudoRequest, Support, TokenRule, UserNamespaceRule, Violation, Workspace,
+    WorkspaceRule,
 };
 
 #[cfg(test)]
@@ -89,7 +90,30 @@ fn each_wish_needs_its_controls() {
     let mut read_only = request();
     read_only.root = Some(RootFilesystem::ReadOnly);
     assert_eq!(more(&policy, &read_only), [Control::ReadonlyRootfs]);
+    let mut token = request();
+    token.repository = Some("owner/name".parse().unwrap());
+    assert_eq!(more(&policy, &token), []);
+    token.scopes = BTreeSet::from([Scope::Repo]);
+    assert_eq!(more(&policy, &token), [Control::ShortLivedToken, Control::TokenScope]);
     assert_eq!(more(&Policy::standard(), &request()), [Control::UserNamespace]);
+}
+
+#[test]
+fn a_scope_is_granted_by_its_name_alone_and_for_a_repository() {
+    let mut asked = request();
+    asked.scopes = Scope::ALL.iter().copied().collect();
+    assert_eq!(
+        refused(&Policy::standard(), &asked),
+        [
+            "scopes: asked for secrets workflow, allowed is repo",
+            "scopes: asked for repo secrets workflow, allowed is none without a repository",
+        ]
+    );
+    asked.repository = Some("owner/name".parse().unwrap());
+    let all = Policy::standard().with_token(TokenRule { scopes: asked.scopes.clone() });
+    assert_eq!(accepted(&all, &asked).scopes(), &asked.scopes);
+    let none = Policy::standard().with_token(TokenRule { scopes: BTreeSet::new() });
+    assert_eq!(refused(&none, &asked), ["scopes: asked for repo secrets workflow, allowed is none"]);
 }
 
 #[test]
@@ -98,9 +122,11 @@ fn every_needed_control_is_missed_when_it_is_not_enforced() {
     all.network = NetworkRequest::Egress;
     all.sudo = SudoRequest::Allow;
     all.root = Some(RootFilesystem::ReadOnly);
+    all.repository = Some("owner/name".parse().unwrap());
+    all.scopes = BTreeSet::from([Scope::Repo]);
     let policy = Policy::standard();
     let needed = accepted(&policy, &all).required().clone();
-    assert_eq!(needed.len(), 16);
+    assert_eq!(needed.len(), 18);
     for control in needed {
         let error = policy.check(&all, &without(control)).unwrap_err();
         let expected = Violation::Unenforceable { control, why: "it is old".to_owned(), hint: "renew it".to_owned() };

@@ -8,8 +8,8 @@ use proptest::sample::{select, subsequence};
 use sandbox_policy::{
     Access, ByteSize, Capabilities, Control, CpuCount, DigestRule, EnvName, EnvValue, GuestPath, HostPath, ImageRef,
     ImageRule, Limits, LimitsRequest, NetworkRequest, NetworkRule, OpenFiles, Permission, Policy, PolicyName,
-    ProcessCount, PullRule, RepoId, RootFilesystem, RootRule, SandboxRequest, Span, SudoRequest, SudoRule, Support,
-    UserNamespaceRule, Workspace, WorkspaceRule,
+    ProcessCount, PullRule, RepoId, RootFilesystem, RootRule, SandboxRequest, Scope, Span, SudoRequest, SudoRule,
+    Support, TokenRule, UserNamespaceRule, Workspace, WorkspaceRule,
 };
 
 /// Makes mostly the first of some words, and now and then any of them.
@@ -91,6 +91,11 @@ fn image_rule() -> impl Strategy<Value = ImageRule> {
         .prop_map(|(require_digest, pull)| ImageRule { require_digest, pull })
 }
 
+fn scopes() -> impl Strategy<Value = BTreeSet<Scope>> {
+    let any = subsequence(Scope::ALL, 0..=Scope::ALL.len()).prop_map(|scopes| scopes.into_iter().collect());
+    prop_oneof![3 => Just(BTreeSet::from([Scope::Repo])), 1 => any]
+}
+
 pub(crate) fn policy() -> impl Strategy<Value = Policy> {
     let names = parsed::<PolicyName>(&["host", "user", "ci/x 2", "a@b:c+d", "standard"]);
     let permission = mostly(Permission::Allow, Permission::ALL);
@@ -101,21 +106,24 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
         mostly(SudoRule::Allow, SudoRule::ALL),
         select(UserNamespaceRule::ALL),
         mostly(WorkspaceRule::ReadWrite, WorkspaceRule::ALL),
-        subsequence(Control::ALL, 0..=Control::ALL.len()),
+        (subsequence(Control::ALL, 0..=Control::ALL.len()), scopes()),
     )
-        .prop_map(|((name, permission, limits, image), root, network, sudo, users, workspace, waived)| {
-            let policy = Policy::standard()
-                .with_name(name)
-                .with_sandboxes(permission)
-                .with_limits(limits)
-                .with_root(root)
-                .with_network(network)
-                .with_sudo(sudo)
-                .with_user_namespace(users)
-                .with_image(image)
-                .with_workspace(workspace);
-            waived.into_iter().fold(policy, Policy::with_waived)
-        })
+        .prop_map(
+            |((name, permission, limits, image), root, network, sudo, users, workspace, (waived, scopes))| {
+                let policy = Policy::standard()
+                    .with_name(name)
+                    .with_sandboxes(permission)
+                    .with_limits(limits)
+                    .with_root(root)
+                    .with_network(network)
+                    .with_sudo(sudo)
+                    .with_user_namespace(users)
+                    .with_image(image)
+                    .with_workspace(workspace)
+                    .with_token(TokenRule { scopes });
+                waived.into_iter().fold(policy, Policy::with_waived)
+            },
+        )
 }
 
 fn workspace() -> impl Strategy<Value = Workspace> {
@@ -140,10 +148,10 @@ pub(crate) fn request() -> impl Strategy<Value = SandboxRequest> {
         limits_request(),
         option::weighted(0.3, select(RootFilesystem::ALL)),
         mostly(NetworkRequest::None, NetworkRequest::ALL),
-        mostly(SudoRequest::Deny, SudoRequest::ALL),
+        (mostly(SudoRequest::Deny, SudoRequest::ALL), option::weighted(0.5, scopes())),
         option::of((parsed::<EnvName>(&["A", "PATH"]), "[a-z]{0,9}")),
     )
-        .prop_map(|(image, repository, workspace, limits, root, network, sudo, variable)| {
+        .prop_map(|(image, repository, workspace, limits, root, network, (sudo, scopes), variable)| {
             let mut request = SandboxRequest::new(image);
             request.repository = repository;
             request.workspace = workspace;
@@ -151,6 +159,7 @@ pub(crate) fn request() -> impl Strategy<Value = SandboxRequest> {
             request.root = root;
             request.network = network;
             request.sudo = sudo;
+            request.scopes = scopes.filter(|_| request.repository.is_some()).unwrap_or_default();
             request.environment = variable
                 .into_iter()
                 .filter_map(|(name, value)| Some((name, EnvValue::try_from(value).ok()?)))
