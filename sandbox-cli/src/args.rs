@@ -102,7 +102,7 @@ pub(crate) struct SandboxArgs {
     /// Mount this directory at /workspace; `:ro` makes it read-only
     #[arg(short, long, value_name = "DIR[:ro]", value_parser = values::workspace())]
     pub(crate) workspace: Option<WorkspaceDirectory>,
-    /// A policy: standard, maximum, deny-all, or a file [default: your policy.toml, else standard]
+    /// A policy: open, standard, maximum, deny-all, or a file [default: your policy.toml, else standard]
     #[arg(short, long, value_name = "FILE|PRESET")]
     pub(crate) policy: Option<String>,
     /// Go without a control where it cannot be enforced; may be repeated
@@ -265,7 +265,7 @@ pub(crate) enum PolicyVerb {
 /// `policy show` and `policy explain`.
 #[derive(Debug, Args)]
 pub(crate) struct PolicyArgs {
-    /// A preset (standard, maximum, deny-all) or a file [default: what `run` would use]
+    /// A preset (open, standard, maximum, deny-all) or a file [default: what `run` would use]
     #[arg(value_name = "PRESET|FILE")]
     pub(crate) policy: Option<String>,
 }
@@ -273,7 +273,7 @@ pub(crate) struct PolicyArgs {
 /// `policy check`.
 #[derive(Debug, Args)]
 pub(crate) struct PolicyCheckArgs {
-    /// A preset (standard, maximum, deny-all) or a file [default: what `run` would use]
+    /// A preset (open, standard, maximum, deny-all) or a file [default: what `run` would use]
     #[arg(value_name = "PRESET|FILE", conflicts_with = "policy")]
     pub(crate) subject: Option<String>,
     #[command(flatten)]

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sandbox_policy::{
-    Access, AgentUser, Branch, DEFAULT_WORKSPACE_PATH, EnvName, EnvValue, GuestPath, HostPath, ImageRef, LimitsRequest,
-    NetworkRequest, ParseError, Policy, RepoId, RootFilesystem, SandboxRequest, Scope, SudoRequest, Workspace,
+    Access, AgentUser, Branch, DEFAULT_WORKSPACE_PATH, Egress, EnvName, EnvValue, GuestPath, HostPath, ImageRef,
+    LimitsRequest, NetworkRequest, ParseError, Policy, RepoId, RootFilesystem, SandboxRequest, Scope, SudoRequest,
+    Workspace,
 };
 
 use crate::lifecycle::{self, Plan};
@@ -47,6 +48,7 @@ pub struct SandboxBuilder {
     limits: LimitsRequest,
     root: Option<RootFilesystem>,
     network: NetworkRequest,
+    egress: Option<Egress>,
     sudo: SudoRequest,
     environment: Vec<(String, String)>,
     sink: Arc<dyn EventSink>,
@@ -70,6 +72,7 @@ impl SandboxBuilder {
             limits: LimitsRequest::default(),
             root: None,
             network: NetworkRequest::None,
+            egress: None,
             sudo: SudoRequest::Deny,
             environment: Vec::new(),
             sink: Arc::new(Discard),
@@ -151,6 +154,12 @@ impl SandboxBuilder {
         self
     }
 
+    /// Asks for a way to fewer destinations than the policy allows.
+    pub fn egress(mut self, egress: Egress) -> Self {
+        self.egress = Some(egress);
+        self
+    }
+
     /// Asks for root inside the container.
     pub fn sudo(mut self, sudo: SudoRequest) -> Self {
         self.sudo = sudo;
@@ -229,6 +238,7 @@ impl SandboxBuilder {
         request.limits = self.limits;
         request.root = self.root;
         request.network = self.network;
+        request.egress = self.egress;
         request.sudo = self.sudo;
         request.scopes = match self.scopes {
             Some(scopes) => scopes,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::parse::clip;
 use crate::{
-    ByteSize, Capabilities, Control, DigestRule, GuestPath, NetworkRequest, NetworkRule, Permission, Policy,
+    ByteSize, Capabilities, Control, DigestRule, Egress, GuestPath, NetworkRequest, NetworkRule, Permission, Policy,
     PolicyError, RootFilesystem, RootRule, SandboxRequest, SandboxSpec, Scope, SudoRequest, SudoRule, Support, Tmpfs,
     UserNamespaceRule, Violation, Workspace, bounds, mount,
 };
@@ -25,6 +25,7 @@ impl Policy {
             limits,
             root,
             network,
+            egress,
             sudo,
             scopes,
             environment,
@@ -54,6 +55,7 @@ impl Policy {
         if (self.network, *network) == (NetworkRule::None, NetworkRequest::Egress) {
             violations.push(denied("network", network.as_str(), "none"));
         }
+        let egress = self.grant_egress(*network, egress.as_ref(), &mut violations);
         if (self.sudo, *sudo) == (SudoRule::Deny, SudoRequest::Allow) {
             violations.push(denied("sudo", sudo.as_str(), "deny"));
         }
@@ -91,6 +93,7 @@ impl Policy {
             root,
             tmpfs: tmpfs(root, limits.memory, workspace.as_ref()),
             network: *network,
+            egress,
             sudo: *sudo,
             scopes: scopes.clone(),
             user_namespace: self.user_namespace,
@@ -98,6 +101,19 @@ impl Policy {
             required,
             waived,
         })
+    }
+
+    /// Grants the destinations that are asked for, or the policy's own where none are.
+    fn grant_egress(&self, network: NetworkRequest, asked: Option<&Egress>, violations: &mut Vec<Violation>) -> Egress {
+        if network == NetworkRequest::None {
+            return Egress::None;
+        }
+        let Some(asked) = asked else { return self.egress.clone() };
+        if !asked.is_within(&self.egress) {
+            let allowed = format!("at most what the policy's egress \"{}\" allows", self.egress.reach());
+            violations.push(denied("egress", asked.reach().as_str(), &allowed));
+        }
+        asked.clone()
     }
 
     /// Sorts the needed controls into those that are enforced and those that are waived, and notes

@@ -4,6 +4,7 @@
 //! [`Policy::to_toml`] wrote gives an equal policy. Nothing is skipped: a key that is not known is
 //! an error, since a limit that is misspelt would be no limit.
 
+mod egress;
 mod error;
 mod table;
 
@@ -69,6 +70,7 @@ impl Policy {
             sandboxes: root.string("sandboxes")?.unwrap_or(base.sandboxes),
             root: root.string("root")?.unwrap_or(base.root),
             network: root.string("network")?.unwrap_or(base.network),
+            egress: egress::read(&root, base.egress)?,
             sudo: root.string("sudo")?.unwrap_or(base.sudo),
             user_namespace: root.string("user-namespace")?.unwrap_or(base.user_namespace),
             workspace: root.string("workspace")?.unwrap_or(base.workspace),
@@ -90,6 +92,7 @@ impl Policy {
             limits: Limits { cpus, memory, disk, processes, open_files, lifetime },
             root,
             network,
+            egress,
             sudo,
             user_namespace,
             image: ImageRule { require_digest, pull },
@@ -120,6 +123,7 @@ impl Policy {
         line(format_args!("\n[image]\ndigest = \"{require_digest}\""));
         line(format_args!("pull = \"{pull}\""));
         line(format_args!("\n[token]\nscopes = [{}]", quoted(scopes)));
+        egress::write(egress, &mut text);
         text
     }
 }
@@ -205,7 +209,7 @@ impl std::str::FromStr for Preset {
 }
 
 const UNNAMED: &str = "unnamed";
-const TOP_KEYS: [&str; 13] = [
+const TOP_KEYS: [&str; 14] = [
     "version",
     "name",
     "base",
@@ -219,6 +223,7 @@ const TOP_KEYS: [&str; 13] = [
     "limits",
     "image",
     "token",
+    "egress",
 ];
 const LIMIT_KEYS: [&str; 6] = ["cpus", "memory", "disk", "processes", "open-files", "lifetime"];
 const IMAGE_KEYS: [&str; 2] = ["digest", "pull"];

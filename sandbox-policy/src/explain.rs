@@ -1,8 +1,8 @@
 //! A policy in words, for people.
 
 use crate::{
-    DigestRule, ImageRule, Limits, NetworkRule, Permission, Policy, PullRule, RootRule, SudoRule, TokenRule,
-    UserNamespaceRule, WorkspaceRule,
+    AddressRule, Allowlist, DigestRule, Egress, ImageRule, Limits, NetworkRule, Permission, Policy, PullRule, RootRule,
+    SudoRule, TokenRule, UserNamespaceRule, WorkspaceRule,
 };
 
 /// Says what one part of a policy is set to and what that means.
@@ -27,6 +27,7 @@ impl Policy {
             limits: Limits { cpus, memory, disk, processes, open_files, lifetime },
             root,
             network,
+            egress,
             sudo,
             user_namespace,
             image: ImageRule { require_digest, pull },
@@ -40,6 +41,18 @@ impl Policy {
             part("sandboxes", sandboxes, explain_sandboxes(*sandboxes)),
             part("root", root, explain_root(*root)),
             part("network", network, explain_network(*network)),
+            part("egress.reach", &egress.reach(), explain_egress(egress)),
+            part("egress.bundles", &bundles(egress), "registries that may be reached, by one word each"),
+            part(
+                "egress.rules",
+                &rules(egress),
+                "hosts that may be reached, with their ports, and addresses that are not public",
+            ),
+            part(
+                "egress.addresses",
+                &addresses(egress),
+                "whether an address that is not public and that a rule names counts",
+            ),
             part("sudo", sudo, explain_sudo(*sudo)),
             part("user-namespace", user_namespace, explain_user_namespace(*user_namespace)),
             part("workspace", workspace, explain_workspace(*workspace)),
@@ -86,6 +99,42 @@ fn explain_network(rule: NetworkRule) -> &'static str {
     }
 }
 
+fn explain_egress(egress: &Egress) -> &'static str {
+    match egress {
+        Egress::None => "no destination is allowed",
+        Egress::Allowlist { .. } => {
+            "a destination must be listed, and what is not public must be named with its address"
+        }
+        Egress::Open => "every public host is allowed, so what the agent sees may leave",
+    }
+}
+
+/// The bundles of each list; where policies were joined, a destination must be on every list.
+fn bundles(egress: &Egress) -> String {
+    in_each(egress, |list| list.bundles.iter().map(ToString::to_string).collect())
+}
+
+fn rules(egress: &Egress) -> String {
+    in_each(egress, |list| list.rules.iter().map(ToString::to_string).collect())
+}
+
+fn addresses(egress: &Egress) -> AddressRule {
+    match egress {
+        Egress::None | Egress::Open => AddressRule::Public,
+        Egress::Allowlist { addresses, .. } => *addresses,
+    }
+}
+
+fn in_each(egress: &Egress, words: impl Fn(&Allowlist) -> Vec<String>) -> String {
+    let Egress::Allowlist { lists, .. } = egress else { return NOTHING.to_owned() };
+    let of_list = |list| match words(list) {
+        words if words.is_empty() => NOTHING.to_owned(),
+        words => words.join(" "),
+    };
+    let lists: Vec<String> = lists.iter().map(of_list).collect();
+    if lists.is_empty() { NOTHING.to_owned() } else { lists.join(" ∧ ") }
+}
+
 fn explain_sudo(rule: SudoRule) -> &'static str {
     match rule {
         SudoRule::Allow => "the agent may ask for root inside, and the host decides and records",
@@ -124,8 +173,10 @@ fn explain_pull(rule: PullRule) -> &'static str {
 
 fn listed(words: impl Iterator<Item = &'static str>) -> String {
     let words: Vec<&str> = words.collect();
-    if words.is_empty() { "nothing".to_owned() } else { words.join(" ") }
+    if words.is_empty() { NOTHING.to_owned() } else { words.join(" ") }
 }
+
+const NOTHING: &str = "nothing";
 
 #[cfg(test)]
 mod tests {

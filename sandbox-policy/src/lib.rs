@@ -21,6 +21,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod address;
 mod agent;
 mod bounds;
 mod branch;
@@ -29,8 +30,10 @@ mod check;
 mod count;
 mod cpu;
 mod document;
+mod egress;
 mod env;
 mod explain;
+mod host;
 mod image;
 mod limits;
 mod meet;
@@ -49,14 +52,20 @@ mod span;
 mod spec;
 mod violation;
 
+pub use address::{Exception, NotPublic, check_public};
 pub use agent::AgentUser;
 pub use branch::Branch;
 pub use capability::{Capabilities, Control, Support};
 pub use count::{OpenFiles, ProcessCount};
 pub use cpu::CpuCount;
 pub use document::{DocumentError, MAX_DOCUMENT_BYTES};
+pub use egress::{
+    AddressRule, Allowlist, Budget, Bundle, Decision, Destination, Egress, EgressRule, HostPattern, Method,
+    PathPattern, Reach,
+};
 pub use env::{EnvName, EnvValue};
 pub use explain::Explanation;
+pub use host::Host;
 pub use image::ImageRef;
 pub use limits::{Limits, LimitsRequest};
 pub use name::PolicyName;

@@ -11,14 +11,27 @@ impl Policy {
     /// The order of joining does not matter, and joining a policy with itself changes nothing.
     #[must_use]
     pub fn meet(&self, other: &Self) -> Self {
-        let Self { sources, sandboxes, limits, root, network, sudo, user_namespace, image, workspace, token, waived } =
-            self;
+        let Self {
+            sources,
+            sandboxes,
+            limits,
+            root,
+            network,
+            egress,
+            sudo,
+            user_namespace,
+            image,
+            workspace,
+            token,
+            waived,
+        } = self;
         Self {
             sources: sources.union(&other.sources).cloned().collect(),
             sandboxes: *sandboxes.min(&other.sandboxes),
             limits: limits.meet(&other.limits),
             root: *root.min(&other.root),
             network: *network.min(&other.network),
+            egress: egress.meet(&other.egress),
             sudo: *sudo.min(&other.sudo),
             user_namespace: *user_namespace.min(&other.user_namespace),
             image: image.meet(other.image),
@@ -36,6 +49,7 @@ impl Policy {
             limits,
             root,
             network,
+            egress,
             sudo,
             user_namespace,
             image,
@@ -47,6 +61,7 @@ impl Policy {
             && limits.is_within(&other.limits)
             && *root <= other.root
             && *network <= other.network
+            && egress.is_within(&other.egress)
             && *sudo <= other.sudo
             && *user_namespace <= other.user_namespace
             && image.is_within(other.image)

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    Control, ImageRule, Limits, NetworkRule, Permission, PolicyName, RootRule, SudoRule, TokenRule, UserNamespaceRule,
-    WorkspaceRule,
+    Control, Egress, ImageRule, Limits, NetworkRule, Permission, PolicyName, RootRule, SudoRule, TokenRule,
+    UserNamespaceRule, WorkspaceRule,
 };
 
 /// Says what a sandbox may at most be.
@@ -22,6 +22,7 @@ pub struct Policy {
     pub(crate) limits: Limits,
     pub(crate) root: RootRule,
     pub(crate) network: NetworkRule,
+    pub(crate) egress: Egress,
     pub(crate) sudo: SudoRule,
     pub(crate) user_namespace: UserNamespaceRule,
     pub(crate) image: ImageRule,
@@ -61,6 +62,11 @@ impl Policy {
     /// Returns the rule for the network.
     pub fn network(&self) -> NetworkRule {
         self.network
+    }
+
+    /// Returns the destinations that may be reached where the network may.
+    pub fn egress(&self) -> &Egress {
+        &self.egress
     }
 
     /// Returns the rule for sudo.
@@ -125,6 +131,13 @@ impl Policy {
     #[must_use]
     pub fn with_network(mut self, rule: NetworkRule) -> Self {
         self.network = rule;
+        self
+    }
+
+    /// Sets the destinations that may be reached where the network may.
+    #[must_use]
+    pub fn with_egress(mut self, egress: Egress) -> Self {
+        self.egress = egress;
         self
     }
 

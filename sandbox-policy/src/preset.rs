@@ -3,18 +3,19 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    ByteSize, CpuCount, DigestRule, ImageRule, Limits, NetworkRule, OpenFiles, Permission, Policy, PolicyName,
+    ByteSize, CpuCount, DigestRule, Egress, ImageRule, Limits, NetworkRule, OpenFiles, Permission, Policy, PolicyName,
     ProcessCount, PullRule, RootRule, Scope, Span, SudoRule, TokenRule, UserNamespaceRule, WorkspaceRule,
 };
 
 /// Lists the names of the presets.
-pub const PRESETS: [&str; 3] = [STANDARD, MAXIMUM, DENY_ALL];
+pub const PRESETS: [&str; 4] = [OPEN, STANDARD, MAXIMUM, DENY_ALL];
 
 impl Policy {
     /// Returns the policy for everyday work.
     ///
     /// 2 CPUs, 4 GiB of memory, 32 GiB of disk, 512 processes, 1,024 open files a process, 8 hours.
-    /// The root file system may be written; egress and sudo may be asked for; root inside must be
+    /// The root file system may be written; egress to the registries of every
+    /// [bundle](crate::Bundle), and sudo, may be asked for; root inside must be
     /// nobody on the host; a workspace may be written; images may be pulled by tag;
     /// a token serves the everyday work with its repository ([`Scope::Repo`]).
     pub fn standard() -> Self {
@@ -31,6 +32,7 @@ impl Policy {
             },
             root: RootRule::Writable,
             network: NetworkRule::Egress,
+            egress: Egress::bundles(),
             sudo: SudoRule::Allow,
             user_namespace: UserNamespaceRule::Required,
             image: ImageRule { require_digest: DigestRule::Optional, pull: PullRule::IfMissing },
@@ -40,6 +42,12 @@ impl Policy {
         }
     }
 
+    /// Returns the policy of who accepts that what the agent sees may leave: as [`Policy::standard`], with egress to every
+    /// public host. What is not public stays out of reach.
+    pub fn open() -> Self {
+        Self::standard().with_name(PolicyName::known(OPEN)).with_egress(Egress::Open)
+    }
+
     /// Returns the strictest policy that still lets work be done: as [`Policy::standard`], with a
     /// read-only root file system, no network and no sudo.
     pub fn maximum() -> Self {
@@ -47,6 +55,7 @@ impl Policy {
             .with_name(PolicyName::known(MAXIMUM))
             .with_root(RootRule::ReadOnly)
             .with_network(NetworkRule::None)
+            .with_egress(Egress::None)
             .with_sudo(SudoRule::Deny)
     }
 
@@ -63,6 +72,7 @@ impl Policy {
     /// Returns the preset of a name, one of [`PRESETS`].
     pub fn preset(name: &str) -> Option<Self> {
         match name {
+            OPEN => Some(Self::open()),
             STANDARD => Some(Self::standard()),
             MAXIMUM => Some(Self::maximum()),
             DENY_ALL => Some(Self::deny_all()),
@@ -71,6 +81,7 @@ impl Policy {
     }
 }
 
+const OPEN: &str = "open";
 const STANDARD: &str = "standard";
 const MAXIMUM: &str = "maximum";
 const DENY_ALL: &str = "deny-all";

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::parse::words;
-use crate::{AgentUser, Branch, EnvName, EnvValue, GuestPath, HostPath, ImageRef, LimitsRequest, RepoId, Scope};
+use crate::{
+    AgentUser, Branch, Egress, EnvName, EnvValue, GuestPath, HostPath, ImageRef, LimitsRequest, RepoId, Scope,
+};
 
 /// Describes a sandbox that is asked for.
 ///
@@ -28,6 +30,8 @@ pub struct SandboxRequest {
     pub root: Option<RootFilesystem>,
     /// How far the sandbox reaches.
     pub network: NetworkRequest,
+    /// Which destinations it reaches, where it reaches any; all that the policy allows if nothing is said.
+    pub egress: Option<Egress>,
     /// Whether the agent may ask for root inside.
     pub sudo: SudoRequest,
     /// What the repository's token is used for; with none, there is no token.
@@ -48,6 +52,7 @@ impl SandboxRequest {
             limits: LimitsRequest::default(),
             root: None,
             network: NetworkRequest::None,
+            egress: None,
             sudo: SudoRequest::Deny,
             scopes: BTreeSet::new(),
             environment: BTreeMap::new(),

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serializer;
 
 use crate::{
-    AgentUser, Branch, ByteSize, Control, EnvName, EnvValue, GuestPath, ImageRef, Limits, NetworkRequest, PullRule,
-    RepoId, RootFilesystem, Scope, SudoRequest, UserNamespaceRule, Workspace,
+    AgentUser, Branch, ByteSize, Control, Egress, EnvName, EnvValue, GuestPath, ImageRef, Limits, NetworkRequest,
+    PullRule, RepoId, RootFilesystem, Scope, SudoRequest, UserNamespaceRule, Workspace,
 };
 
 /// Describes a sandbox that a policy has agreed to, in full: every default is filled in.
@@ -28,6 +28,7 @@ pub struct SandboxSpec {
     pub(crate) root: RootFilesystem,
     pub(crate) tmpfs: Vec<Tmpfs>,
     pub(crate) network: NetworkRequest,
+    pub(crate) egress: Egress,
     pub(crate) sudo: SudoRequest,
     pub(crate) scopes: BTreeSet<Scope>,
     pub(crate) user_namespace: UserNamespaceRule,
@@ -91,6 +92,11 @@ impl SandboxSpec {
     /// Tells how far the sandbox reaches.
     pub fn network(&self) -> NetworkRequest {
         self.network
+    }
+
+    /// Returns the destinations that the sandbox reaches; none where it has no network.
+    pub fn egress(&self) -> &Egress {
+        &self.egress
     }
 
     /// Tells whether the agent may ask for root inside.

@@ -16,7 +16,7 @@ fn help_is_worth_reading() {
 #[test]
 fn presets_are_shown_and_explained() {
     let place = Place::without_engine();
-    for preset in ["standard", "maximum", "deny-all"] {
+    for preset in ["open", "standard", "maximum", "deny-all"] {
         insta::assert_snapshot!(format!("policy-show-{preset}"), place.ok(&["policy", "show", preset]));
     }
     insta::assert_snapshot!("policy-explain", place.ok(&["policy", "explain", "standard"]));

@@ -13,7 +13,7 @@ use crate::parse::clip;
 /// Holds one table, and what is needed to say where in the text a thing is.
 pub(super) struct Table<'d> {
     text: &'d str,
-    name: Option<&'static str>,
+    name: Option<String>,
     entries: &'d DeTable<'d>,
 }
 
@@ -45,10 +45,40 @@ impl<'d> Table<'d> {
         match self.get(key) {
             None => Ok(None),
             Some(value) => match value.get_ref() {
-                DeValue::Table(entries) => Ok(Some(Self { text: self.text, name: Some(key), entries })),
+                DeValue::Table(entries) => Ok(Some(Self { text: self.text, name: Some(self.path(key)), entries })),
                 _ => Err(self.refuse(key, &format!("is not a section: write [{key}]"))),
             },
         }
+    }
+
+    /// Reads an array of tables.
+    pub(super) fn tables(&self, key: &'static str) -> Result<Option<Vec<Self>>, DocumentError> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let advice = format!("is not a list of tables: write [[{}]]", self.path(key));
+        let DeValue::Array(values) = value.get_ref() else { return Err(self.refuse(key, &advice)) };
+        let table = |(index, value): (usize, &'d Spanned<DeValue<'d>>)| match value.get_ref() {
+            DeValue::Table(entries) => {
+                Ok(Self { text: self.text, name: Some(format!("{}[{index}]", self.path(key))), entries })
+            }
+            _ => Err(self.refuse(key, &advice)),
+        };
+        values.iter().enumerate().map(table).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// Reads an array of whole numbers or decimals.
+    pub(super) fn numbers<T>(&self, key: &str) -> Result<Option<Vec<T>>, DocumentError>
+    where
+        T: FromStr<Err = ParseError>,
+    {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let DeValue::Array(values) = value.get_ref() else {
+            return Err(self.mismatch::<T>(key, value.span(), "write numbers in brackets"));
+        };
+        values.iter().map(|value| self.parse_number(key, value)).collect::<Result<_, _>>().map(Some)
     }
 
     /// Reads a string.
@@ -79,21 +109,25 @@ impl<'d> Table<'d> {
     where
         T: FromStr<Err = ParseError>,
     {
-        let Some(value) = self.get(key) else {
-            return Ok(None);
-        };
-        let parsed = match value.get_ref() {
-            DeValue::Integer(number) => number.to_string().parse(),
-            DeValue::Float(number) => number.as_str().parse(),
-            _ => return Err(self.mismatch::<T>(key, value.span(), "write it without quotes")),
-        };
-        parsed.map(Some).map_err(|error| self.value_error(key, value.span(), &error))
+        self.get(key).map(|value| self.parse_number(key, value)).transpose()
     }
 
     /// Makes an error about a key; where the key is absent, at the start of the document.
     pub(super) fn refuse(&self, key: &str, message: &str) -> DocumentError {
         let offset = self.get(key).map_or(0, |value| value.span().start);
         DocumentError::new(self.text, offset, Some(self.path(key)), message.to_owned())
+    }
+
+    fn parse_number<T>(&self, key: &str, value: &Spanned<DeValue<'_>>) -> Result<T, DocumentError>
+    where
+        T: FromStr<Err = ParseError>,
+    {
+        let parsed = match value.get_ref() {
+            DeValue::Integer(number) => number.to_string().parse(),
+            DeValue::Float(number) => number.as_str().parse(),
+            _ => return Err(self.mismatch::<T>(key, value.span(), "write it without quotes")),
+        };
+        parsed.map_err(|error| self.value_error(key, value.span(), &error))
     }
 
     fn parse_string<T>(&self, key: &str, value: &Spanned<DeValue<'_>>) -> Result<T, DocumentError>
@@ -124,13 +158,18 @@ impl<'d> Table<'d> {
         DocumentError::value(self.text, span.start, self.path(key), error)
     }
 
+    /// Tells whether a key is there.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
     fn get(&self, key: &str) -> Option<&'d Spanned<DeValue<'d>>> {
         let mut entries = self.entries.iter();
         entries.find(|(name, _)| name.get_ref().as_ref() == key).map(|(_, value)| value)
     }
 
     fn path(&self, key: &str) -> String {
-        match self.name {
+        match &self.name {
             Some(name) => format!("{name}.{key}"),
             None => key.to_owned(),
         }

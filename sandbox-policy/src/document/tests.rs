@@ -55,7 +55,7 @@ fn reads_every_key() {
     assert_eq!(policy.limits.processes.get(), 100);
     assert_eq!(policy.image.require_digest, DigestRule::Optional);
     assert_eq!(policy.image.pull, PullRule::IfMissing);
-    assert_eq!(policy.token.scopes, [crate::Scope::Repo, crate::Scope::Workflow].into());
+    assert_eq!(policy.token.scopes, [Scope::Repo, Scope::Workflow].into());
     assert_eq!(policy.waived.len(), 2);
     assert_eq!(Policy::from_toml(&policy.to_toml()), Ok(policy));
 }
@@ -94,7 +94,7 @@ fn unknown_keys_are_errors() {
     assert_eq!(
         refused_at_top("memroy = 1"),
         "line 2, column 1: memroy is not a known key: write one of version name base sandboxes root network sudo \
-         user-namespace workspace waive limits image token"
+         user-namespace workspace waive limits image token egress"
     );
     assert_eq!(
         refused_in("limits", "Memory = \"1GiB\""),
@@ -104,7 +104,7 @@ fn unknown_keys_are_errors() {
         refused_in("image", "tag = 1"),
         "line 3, column 1: image.tag is not a known key: write one of digest pull"
     );
-    assert!(refused_at_top("[egress]").contains("egress is not a known key"));
+    assert!(refused_at_top("[git]").contains("git is not a known key"));
     let hostile = refused_at_top(&format!("\"\\u001b{}\" = 1", "x".repeat(9_000)));
     assert!(hostile.contains("\\u{1b}xxx") && hostile.len() < 400, "{hostile}");
 }
@@ -183,7 +183,7 @@ fn words_need_to_be_known() {
         ("network = \"bridge\"", "network \"bridge\" is not a rule for the network: write one of none egress"),
         ("sudo = true", "sudo \"true\" is not a rule for sudo: write one of deny allow"),
         ("sandboxes = \"Allow\"", "sandboxes \"Allow\" is not a permission: write one of deny allow"),
-        ("base = \"none\"", "base \"none\" is not a preset: write one of standard maximum deny-all"),
+        ("base = \"none\"", "base \"none\" is not a preset: write one of open standard maximum deny-all"),
         ("waive = [\"disk\", 1]", "waive \"1\" is not a control: write one of agent-user"),
         ("waive = [\"all\"]", "waive \"all\" is not a control: write one of agent-user"),
         ("name = 5", "name \"5\" is not of the right type: write it in quotes"),

@@ -3,6 +3,7 @@
 mod branch;
 mod check;
 mod edges;
+mod egress;
 mod meet;
 mod parse;
 mod promises;

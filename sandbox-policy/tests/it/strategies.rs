@@ -6,10 +6,11 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use sandbox_policy::{
-    Access, ByteSize, Capabilities, Control, CpuCount, DigestRule, EnvName, EnvValue, GuestPath, HostPath, ImageRef,
-    ImageRule, Limits, LimitsRequest, NetworkRequest, NetworkRule, OpenFiles, Permission, Policy, PolicyName,
-    ProcessCount, PullRule, RepoId, RootFilesystem, RootRule, SandboxRequest, Scope, Span, SudoRequest, SudoRule,
-    Support, TokenRule, UserNamespaceRule, Workspace, WorkspaceRule,
+    Access, Allowlist, Budget, Bundle, ByteSize, Capabilities, Control, CpuCount, DigestRule, Egress, EgressRule,
+    EnvName, EnvValue, GuestPath, HostPath, ImageRef, ImageRule, Limits, LimitsRequest, Method, NetworkRequest,
+    NetworkRule, OpenFiles, PathPattern, Permission, Policy, PolicyName, ProcessCount, PullRule, RepoId,
+    RootFilesystem, RootRule, SandboxRequest, Scope, Span, SudoRequest, SudoRule, Support, TokenRule,
+    UserNamespaceRule, Workspace, WorkspaceRule,
 };
 
 /// Makes mostly the first of some words, and now and then any of them.
@@ -96,6 +97,41 @@ fn scopes() -> impl Strategy<Value = BTreeSet<Scope>> {
     prop_oneof![3 => Just(BTreeSet::from([Scope::Repo])), 1 => any]
 }
 
+fn egress_rule() -> impl Strategy<Value = EgressRule> {
+    let host =
+        select(&["a.example.org", "*.example.org", "*.b.example.org", "x.b.example.org", "192.0.2.7", "[2001:db8::7]"]);
+    (
+        host,
+        subsequence(vec![22_u16, 80, 443], 1..=3),
+        subsequence(vec!["GET", "POST"], 0..=2),
+        subsequence(vec!["/a/*", "/a/b/*", "/a/b/c"], 0..=2),
+        subsequence(vec!["10.0.0.5", "192.0.2.7"], 0..=2),
+        (option::weighted(0.3, size()), option::weighted(0.3, 1..9_u32)),
+    )
+        .prop_filter_map("a rule that can be made", |(host, ports, methods, paths, addresses, (bytes, rate))| {
+            let rule = EgressRule::new(host.parse().ok()?)
+                .with_ports(ports)
+                .with_methods(methods.into_iter().filter_map(|word| word.parse::<Method>().ok()))
+                .with_paths(paths.into_iter().filter_map(|word| word.parse::<PathPattern>().ok()))
+                .with_budget(Budget { bytes, rate });
+            if host.starts_with('*') {
+                return Some(rule);
+            }
+            rule.with_addresses(addresses.into_iter().filter_map(|address| address.parse().ok())).ok()
+        })
+}
+
+pub(crate) fn egress() -> impl Strategy<Value = Egress> {
+    let list = (subsequence(Bundle::ALL, 0..=2), proptest::collection::btree_set(egress_rule(), 0..4))
+        .prop_map(|(bundles, rules)| Allowlist { bundles: bundles.into_iter().collect(), rules });
+    prop_oneof![
+        1 => Just(Egress::None),
+        2 => Just(Egress::Open),
+        2 => Just(Egress::bundles()),
+        5 => proptest::collection::btree_set(list, 0..3).prop_map(Egress::lists),
+    ]
+}
+
 pub(crate) fn policy() -> impl Strategy<Value = Policy> {
     let names = parsed::<PolicyName>(&["host", "user", "ci/x 2", "a@b:c+d", "standard"]);
     let permission = mostly(Permission::Allow, Permission::ALL);
@@ -106,16 +142,17 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
         mostly(SudoRule::Allow, SudoRule::ALL),
         select(UserNamespaceRule::ALL),
         mostly(WorkspaceRule::ReadWrite, WorkspaceRule::ALL),
-        (subsequence(Control::ALL, 0..=Control::ALL.len()), scopes()),
+        (subsequence(Control::ALL, 0..=Control::ALL.len()), scopes(), egress()),
     )
         .prop_map(
-            |((name, permission, limits, image), root, network, sudo, users, workspace, (waived, scopes))| {
+            |((name, permission, limits, image), root, network, sudo, users, workspace, (waived, scopes, egress))| {
                 let policy = Policy::standard()
                     .with_name(name)
                     .with_sandboxes(permission)
                     .with_limits(limits)
                     .with_root(root)
                     .with_network(network)
+                    .with_egress(egress)
                     .with_sudo(sudo)
                     .with_user_namespace(users)
                     .with_image(image)
@@ -148,10 +185,14 @@ pub(crate) fn request() -> impl Strategy<Value = SandboxRequest> {
         limits_request(),
         option::weighted(0.3, select(RootFilesystem::ALL)),
         mostly(NetworkRequest::None, NetworkRequest::ALL),
-        (mostly(SudoRequest::Deny, SudoRequest::ALL), option::weighted(0.5, scopes())),
+        (
+            mostly(SudoRequest::Deny, SudoRequest::ALL),
+            option::weighted(0.3, scopes()),
+            option::weighted(0.05, egress()),
+        ),
         option::of((parsed::<EnvName>(&["A", "PATH"]), "[a-z]{0,9}")),
     )
-        .prop_map(|(image, repository, workspace, limits, root, network, (sudo, scopes), variable)| {
+        .prop_map(|(image, repository, workspace, limits, root, network, (sudo, scopes, egress), variable)| {
             let mut request = SandboxRequest::new(image);
             request.repository = repository;
             request.workspace = workspace;
@@ -160,6 +201,7 @@ pub(crate) fn request() -> impl Strategy<Value = SandboxRequest> {
             request.network = network;
             request.sudo = sudo;
             request.scopes = scopes.filter(|_| request.repository.is_some()).unwrap_or_default();
+            request.egress = egress;
             request.environment = variable
                 .into_iter()
                 .filter_map(|(name, value)| Some((name, EnvValue::try_from(value).ok()?)))
