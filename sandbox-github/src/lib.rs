@@ -2,7 +2,7 @@
 //!
 //! A credential implements [`TokenProvider`](sandbox_core::TokenProvider): it speaks for one repository, stays on the
 //! host, and prints as nothing. So far there is one: [`PersonalToken`], a token that its user made and keeps.
-//! What is asked of GitHub goes through a [`Client`].
+//! What is asked of GitHub goes through a [`Client`], and what is kept between sandboxes lies in a [`TokenStore`].
 
 mod activity;
 mod client;
@@ -14,6 +14,7 @@ mod personal;
 mod protection;
 mod redact;
 mod revoke;
+mod store;
 
 pub use activity::{Activities, Activity, token_sha256};
 pub use client::{Client, GitHubUrl, Patience};
@@ -23,3 +24,4 @@ pub use pat::{Expiry, PatReport, Reach};
 pub use personal::PersonalToken;
 pub use protection::{Protection, Ruleset};
 pub use revoke::Revoked;
+pub use store::{EnvFiles, KeptToken, Removed, TokenStore};
