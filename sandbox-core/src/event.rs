@@ -69,6 +69,11 @@ pub enum Event {
         /// The program's name, without its arguments.
         program: String,
     },
+    /// A socket is about to be opened inside, on which the host accepts.
+    Listening {
+        /// Its address inside: `127.0.0.1:3128`, or a path.
+        socket: String,
+    },
     /// A file request is about to be made.
     Transferring {
         /// What is asked.

@@ -29,6 +29,11 @@ pub trait Gateway: fmt::Debug + Send + Sync + 'static {
 #[cfg_attr(test, mockall::automock)]
 #[async_trait]
 pub trait OpenGateway: fmt::Debug + Send {
+    /// Variables by which programs inside find it. Neither the image's own nor the caller's are replaced.
+    fn environment(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
     /// Meets the guest, before any program of the agent runs.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 mod control;
 mod exec;
 mod files;
+mod listen;
 mod relay;
 mod streams;
 mod terminal;
@@ -16,7 +17,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
 use sandbox_guest::frame::{self, Outgoing};
-use sandbox_guest::wire::{Failure, FailureKind, MAX_DESCRIPTORS, MAX_TO_GUEST, MAX_TO_HOST, Reply, Request};
+use sandbox_guest::wire::{Failure, FailureKind, MAX_DESCRIPTORS, MAX_TO_GUEST, MAX_TO_HOST, Reply, Request, Socket};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
@@ -169,6 +170,13 @@ fn announcement(request: &Request) -> Option<Event> {
         Request::Attest | Request::List { .. } | Request::Stat { .. } => return None,
         Request::Exec(exec) => {
             return Some(Event::Executing { program: exec.argv.first().map_or_else(String::new, |name| shown(name)) });
+        }
+        Request::Listen(socket) => {
+            let socket = match socket {
+                Socket::Loopback { port } => format!("127.0.0.1:{port}"),
+                Socket::Unix { path, mode: _ } => shown(path),
+            };
+            return Some(Event::Listening { socket });
         }
         Request::MakeDirectory { path } => ("make-directory", path),
         Request::Pack { path } => ("download", path),

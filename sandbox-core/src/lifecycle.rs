@@ -70,6 +70,9 @@ fn check(plan: &Plan, events: &Events) -> Result<SandboxSpec> {
     if let Some(tokens) = &plan.tokens {
         capabilities = capabilities.join(&tokens.capabilities());
     }
+    if plan.runtime.transport() == Transport::Relay {
+        capabilities = capabilities.join(&without_listeners());
+    }
     let spec = plan.policy.check(&plan.request, &capabilities).inspect_err(|error| {
         events.report(Event::Refused { violations: error.violations().to_vec() });
     })?;
@@ -87,6 +90,17 @@ pub fn own_capabilities() -> Capabilities {
         .with(Control::NoNewPrivileges, by("the guest, which sets no_new_privs on every program"))
         .with(Control::OpenFiles, by("the guest, by RLIMIT_NOFILE"))
         .with(Control::WallClock, by("the sandbox's task, and the guest's own clock"))
+}
+
+/// What cannot be had where no listener can be passed out of a sandbox, whoever offers it.
+fn without_listeners() -> Capabilities {
+    let unsupported = || Support::Unsupported {
+        why: "the engine's connection carries bytes alone, and no listening socket".to_owned(),
+        hint: "use an engine whose guest connects to a socket".to_owned(),
+    };
+    [Control::EgressAllowlist, Control::GitBroker, Control::Sudo]
+        .into_iter()
+        .fold(Capabilities::new(), |all, control| all.with(control, unsupported()))
 }
 
 type Tell = oneshot::Sender<Result<(About, Guest)>>;
@@ -165,9 +179,11 @@ impl Start<'_> {
         let image = self.unless_given_up(runtime.resolve(&spec, events)).await?;
 
         let token = self.token(&spec).await?;
+        let mut environment = Vec::new();
         for gateway in &self.plan.gateways {
             events.announce(Event::GatewayOpening { gateway: gateway.name().to_owned() })?;
             let open = within("opening a gateway", gateway.open(&spec, events, token.clone())).await?;
+            environment.extend(open.environment());
             self.teardown.push(Undo::Gateway(open));
         }
 
@@ -211,7 +227,7 @@ impl Start<'_> {
             }
             (None, None) => return Err(Error::new(ErrorKind::Engine, "there is no way to the guest")),
         };
-        let channel = greet(channel, &spec, self.plan.connect_within).await?;
+        let channel = greet(channel, &spec, environment, self.plan.connect_within).await?;
         let guest = Guest::new(channel, Some(events.clone()));
         let attestation = self.attest(&guest, &spec, &container, &wiring).await?;
         for gateway in self.teardown.gateways() {
@@ -322,7 +338,12 @@ fn abandoned() -> Error {
 }
 
 /// Exchanges the first messages.
-async fn greet(channel: UnixStream, spec: &SandboxSpec, within: Duration) -> Result<UnixStream> {
+async fn greet(
+    channel: UnixStream,
+    spec: &SandboxSpec,
+    environment: Vec<(String, String)>,
+    within: Duration,
+) -> Result<UnixStream> {
     let asked = Instant::now();
     let exchange = async {
         let hello = hello(&channel).await?;
@@ -336,6 +357,7 @@ async fn greet(channel: UnixStream, spec: &SandboxSpec, within: Duration) -> Res
             agent: Identity { uid: agent.uid(), gid: agent.gid() },
             lifetime: spec.limits().lifetime.as_seconds().into(),
             open_files: spec.limits().open_files.get().into(),
+            environment: environment.into_iter().map(|(name, value)| (name.into_bytes(), value.into_bytes())).collect(),
         };
         let frame = Outgoing::new(&setup, MAX_TO_GUEST).map_err(broken)?;
         guest::send(&channel, frame, &[]).await.map_err(broken)

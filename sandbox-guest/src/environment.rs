@@ -1,6 +1,6 @@
 //! The environment that a program starts with.
 //!
-//! The image's own variables, then what the agent's entry in `/etc/passwd` says, then what the host asked for.
+//! What the host sets for every program, over that the image's own variables, then what the agent's entry in `/etc/passwd` says, then what the host asked for.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
@@ -8,7 +8,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, stat};
-use sandbox_guest::wire::{Failure, Identity};
+use sandbox_guest::wire::{Failure, Identity, Setup};
 
 use crate::failure::{invalid, printable};
 
@@ -28,12 +28,12 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// Makes it from the guest's own variables and the image's `/etc/passwd`.
-    pub(crate) fn new(own: impl Iterator<Item = (OsString, OsString)>, agent: Identity) -> Self {
-        let mut variables: BTreeMap<_, _> = own
-            .map(|(name, value)| (name.into_vec(), value.into_vec()))
-            .filter(|(name, _)| !name.starts_with(b"LD_") && name != b"HOSTNAME")
-            .collect();
+    /// Makes it from the host's terms, the guest's own variables and the image's `/etc/passwd`.
+    pub(crate) fn new(own: impl Iterator<Item = (OsString, OsString)>, setup: &Setup) -> Self {
+        let agent = setup.agent;
+        let own = own.map(|(name, value)| (name.into_vec(), value.into_vec()));
+        let own = own.filter(|(name, _)| !name.starts_with(b"LD_") && name != b"HOSTNAME");
+        let mut variables: BTreeMap<_, _> = setup.environment.iter().cloned().chain(own).collect();
         variables.entry(b"PATH".to_vec()).or_insert_with(|| DEFAULT_PATH.to_vec());
         variables.entry(b"LANG".to_vec()).or_insert_with(|| b"C.UTF-8".to_vec());
         let account = find_account(&read_passwd(), agent.uid).unwrap_or_else(|| Account {
@@ -127,7 +127,10 @@ mod tests {
 
     use super::*;
 
-    const AGENT: Identity = Identity { uid: 4_000_000_001, gid: 1 };
+    fn terms() -> Setup {
+        let agent = Identity { uid: 4_000_000_001, gid: 1 };
+        Setup { protocol: 3, agent, lifetime: 1, open_files: 1, environment: pairs(&[("X", "0"), ("Y", "0")]) }
+    }
 
     fn pairs(list: &[(&str, &str)]) -> Vec<Variable> {
         list.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
@@ -146,10 +149,11 @@ mod tests {
     fn the_image_sets_the_base_and_the_request_has_the_last_word() {
         let own = [("LD_PRELOAD", "/evil.so"), ("PATH", "/opt/bin"), ("HOSTNAME", "h"), ("HOME", "/root"), ("X", "1")];
         let own = own.map(|(name, value)| (OsString::from(name), OsString::from(value)));
-        let base = Environment::new(own.into_iter(), AGENT);
+        let base = Environment::new(own.into_iter(), &terms());
         assert_eq!((base.value("LD_PRELOAD"), base.value("HOSTNAME"), base.value("TERM")), (None, None, None));
         assert_eq!((base.value("PATH"), base.value("USER")), (Some(&b"/opt/bin"[..]), Some(&b"agent"[..])));
         assert_ne!(base.value("HOME"), Some(&b"/root"[..]));
+        assert_eq!((base.value("X"), base.value("Y")), (Some(&b"1"[..]), Some(&b"0"[..])));
         let full = base.with(pairs(&[("X", "2"), ("HOME", "/h")]), true).unwrap();
         assert_eq!((full.value("X"), full.value("HOME")), (Some(&b"2"[..]), Some(&b"/h"[..])));
         assert_eq!(full.value("TERM"), Some(&b"xterm-256color"[..]));
@@ -158,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_name_that_cannot_be_a_variable_is_refused() {
-        let base = Environment::new(std::iter::empty(), AGENT);
+        let base = Environment::new(std::iter::empty(), &terms());
         for name in ["", "A=B", "A\0"] {
             assert!(base.with(pairs(&[(name, "v")]), false).is_err(), "{name:?}");
         }

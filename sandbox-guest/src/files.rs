@@ -53,7 +53,7 @@ fn serve(request: Request, control: &mut Control, streams: Vec<OwnedFd>) -> Resu
         }
         Request::Unpack { path } => transfer::unpack(checked(&path)?, control, stream()?).map(Reply::Done),
         Request::Write { path, mode } => transfer::write(checked(&path)?, mode, control, stream()?).map(Reply::Done),
-        Request::Attest | Request::Exec(_) => Err(invalid("not a request about files")),
+        Request::Attest | Request::Exec(_) | Request::Listen(_) => Err(invalid("not a request about files")),
     }
 }
 

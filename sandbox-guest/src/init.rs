@@ -23,7 +23,7 @@ use crate::control::{Control, refuse};
 use crate::environment::Environment;
 use crate::failure::{failed, failure, invalid};
 use crate::family::{Family, Territory};
-use crate::{attest, deadline, files, supervise, sys};
+use crate::{attest, deadline, files, listen, supervise, sys};
 
 /// How long the host may take to answer the first message.
 const MAX_SETUP: Duration = Duration::from_mins(1);
@@ -40,9 +40,20 @@ pub(crate) enum Door {
     Socket(PathBuf),
 }
 
+/// What the channel carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// Bytes alone, as a relay does.
+    Bytes,
+    /// Descriptors, too.
+    Descriptors,
+}
+
 /// What holds for every request.
 #[derive(Debug)]
 pub(crate) struct Guest {
+    /// What the channel carries.
+    pub(crate) transport: Transport,
     /// The host's terms.
     pub(crate) setup: Setup,
     /// What programs find in their environment.
@@ -75,14 +86,15 @@ pub(crate) fn run(door: &Door) -> io::Result<()> {
     }
     // A signal's default does nothing to process 1 (pid_namespaces(7)), so these are read rather than awaited.
     let signals = sys::signal_descriptor(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?;
-    let channel = match door {
-        Door::Relay => relayed()?,
-        Door::Socket(path) => UnixStream::connect(path)?,
+    let (channel, transport) = match door {
+        Door::Relay => (relayed()?, Transport::Bytes),
+        Door::Socket(path) => (UnixStream::connect(path)?, Transport::Descriptors),
     };
     let setup = agree(&channel)?;
     channel.set_nonblocking(true)?;
     let guest = Guest {
-        environment: Environment::new(std::env::vars_os(), setup.agent),
+        transport,
+        environment: Environment::new(std::env::vars_os(), &setup),
         memory: MemoryEvents::find(),
         ends: deadline::after(Duration::from_secs(setup.lifetime)),
         territory,
@@ -203,6 +215,7 @@ impl Guest {
         match request {
             Request::Attest => attest::run(self, &control),
             Request::Exec(exec) => supervise::run(self, exec, control, streams),
+            Request::Listen(socket) => listen::run(self.transport, socket, &control),
             request => self.watch(request, control, streams),
         }
     }
@@ -255,6 +268,7 @@ fn streams_of(request: &Request) -> usize {
         Request::Attest
         | Request::Exec(_)
         | Request::List { .. }
+        | Request::Listen(_)
         | Request::MakeDirectory { .. }
         | Request::Remove { .. }
         | Request::Stat { .. } => 0,

@@ -17,6 +17,7 @@ mod family;
 mod files;
 mod init;
 mod launcher;
+mod listen;
 mod procfs;
 mod supervise;
 mod sys;

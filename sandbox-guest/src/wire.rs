@@ -11,6 +11,7 @@
 //! | [`Request::Exec`] | control, standard input, output, error | `Started`, `Exited` |
 //! | [`Request::Exec`] with a terminal | control | `Started` with the terminal's master, `Exited` |
 //! | [`Request::List`] | control | `Entries` …, `Done` |
+//! | [`Request::Listen`] | control | `Listening` with the listener |
 //! | [`Request::MakeDirectory`], [`Request::Remove`] | control | `Done` |
 //! | [`Request::Pack`], [`Request::Read`] | control, pipe to write to | `Done` |
 //! | [`Request::Stat`] | control | `Entry` |
@@ -23,7 +24,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The version of these messages; both sides must speak the same one.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// The directory inside the container that holds the guest and its socket.
 pub const GUEST_DIRECTORY: &str = "/.sandbox";
@@ -64,6 +65,8 @@ pub struct Setup {
     pub lifetime: u64,
     /// The limit of open files in each process (`RLIMIT_NOFILE`, soft and hard).
     pub open_files: u64,
+    /// Variables of every program, where neither the image nor a request sets them.
+    pub environment: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// A user and its group inside the container.
@@ -88,6 +91,8 @@ pub enum Request {
         /// The directory.
         path: Vec<u8>,
     },
+    /// Listen inside, and pass the listener out.
+    Listen(Socket),
     /// Make a directory, and its parents where they are missing.
     MakeDirectory {
         /// The directory.
@@ -123,6 +128,24 @@ pub enum Request {
         /// The file.
         path: Vec<u8>,
         /// Its permission bits; set-id bits are ignored.
+        mode: u32,
+    },
+}
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_enums, reason = "both sides are built from this crate, and must match in full")]
+pub enum Socket {
+    /// At 127.0.0.1, by TCP.
+    Loopback {
+        /// The port; 0 is any that is free.
+        port: u16,
+    },
+    /// At a path, as a stream; the directories above it are made where they are missing.
+    Unix {
+        /// The path, which nothing may be at yet.
+        path: Vec<u8>,
+        /// Its permission bits: who may connect.
         mode: u32,
     },
 }
@@ -181,6 +204,8 @@ pub enum Reply {
     Exited(Exit),
     /// The request was not carried out.
     Failed(Failure),
+    /// The listener comes with this.
+    Listening,
     /// What is in force.
     Observed(Box<Observed>),
     /// The program runs.

@@ -73,6 +73,7 @@ pub(super) fn unexpected(what: &str, reply: &Reply) -> Error {
         Reply::Entry(_) => "entry",
         Reply::Exited(_) => "exited",
         Reply::Failed(Failure { .. }) => "failed",
+        Reply::Listening => "listening",
         Reply::Observed(_) => "observed",
         Reply::Started { .. } => "started",
     };

@@ -156,6 +156,7 @@ async fn tokens_are_revoked_and_gateways_closed_in_reverse_order() {
         opened();
         let closed = closed.clone();
         let mut open = MockOpenGateway::new();
+        open.expect_environment().returning(Vec::new);
         open.expect_close().times(1).returning(move || {
             closed();
             Ok(())

@@ -9,6 +9,7 @@ mod exec;
 mod files;
 mod lifecycle;
 mod limits;
+mod listen;
 mod refusals;
 mod terminal;
 
@@ -21,6 +22,7 @@ pub use exec::*;
 pub use files::*;
 pub use lifecycle::*;
 pub use limits::*;
+pub use listen::*;
 pub use refusals::*;
 pub use terminal::*;
 
@@ -168,6 +170,8 @@ macro_rules! contract {
             a_file_is_whole_or_not_there
             a_gateway_without_a_report_is_no_gateway
             a_lifetime_ends_the_sandbox
+            a_listener_inside_is_accepted_on_outside
+            a_gateways_variables_are_the_weakest
             a_missing_command_and_a_file_that_is_none_differ
             a_missing_image_is_named
             a_missing_workspace_is_named

@@ -31,7 +31,7 @@ pub(crate) fn agent() -> Identity {
 }
 
 pub(crate) fn setup() -> Setup {
-    Setup { protocol: PROTOCOL, agent: agent(), lifetime: 600, open_files: 256 }
+    Setup { protocol: PROTOCOL, agent: agent(), lifetime: 600, open_files: 256, environment: Vec::new() }
 }
 
 /// A guest and the host's side of its channel.

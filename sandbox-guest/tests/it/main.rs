@@ -13,3 +13,4 @@ mod exec;
 mod files;
 mod harness;
 mod limits;
+mod listen;
