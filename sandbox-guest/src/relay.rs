@@ -13,27 +13,28 @@
 
 mod flow;
 mod frame;
+mod order;
+mod passing;
+mod side;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::time::Timespec;
 
 use crate::frame::{Incoming, Outgoing};
-use crate::wire::{Command, MAX_DESCRIPTORS, MAX_TO_GUEST, MAX_TO_HOST};
+use crate::wire::{Command, MAX_DESCRIPTORS, MAX_TO_GUEST};
 use flow::{Flow, Role};
 use frame::{Decoder, Kind};
+use passing::{receive, send};
+pub use side::Side;
 
 /// The argument that asks the guest to serve its standard input and output instead of a socket.
 pub const ARGUMENT: &str = "--relay";
@@ -58,16 +59,6 @@ const STREAMS: u32 = 8;
 
 /// The place of a terminal among them.
 const TERMINAL: u32 = 7;
-
-/// Whom a relay stands beside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "a stream has two ends")]
-pub enum Side {
-    /// The guest, to whom it hands requests on.
-    Guest,
-    /// The host, whose requests it takes.
-    Host,
-}
 
 /// One end of the stream.
 #[derive(Debug)]
@@ -177,32 +168,6 @@ impl Relay {
         Ok(true)
     }
 
-    /// Whether an answer must wait for what its program has written before.
-    fn waits(&self, id: u32, flow: &Flow) -> bool {
-        if self.side != Side::Guest || !flow.is_control(id) {
-            return false;
-        }
-        let mut waits = false;
-        for sibling in id + 1..id + TERMINAL {
-            let Some(source) = self.flows.get(&sibling).filter(|sibling| sibling.role == Role::Source) else {
-                continue;
-            };
-            waits |=
-                flow.barriers.iter().any(|(at, total)| *at == sibling && source.read < *total && !source.stalled());
-        }
-        waits
-    }
-
-    /// Whether what came for a control must wait for what came for its siblings before.
-    fn sink_waits(&self, id: u32, flow: &Flow) -> bool {
-        let Some(chunk) = flow.queue.front() else { return false };
-        self.side == Side::Host
-            && flow.is_control(id)
-            && chunk.after.iter().any(|(sibling, total)| {
-                self.flows.get(sibling).is_some_and(|sibling| sibling.written < *total && !sibling.stalled())
-            })
-    }
-
     /// Reads what the stream has; `false` at its end.
     fn take_stream(&mut self) -> io::Result<bool> {
         let mut bytes = vec![0; CHUNK];
@@ -289,12 +254,6 @@ impl Relay {
         flow.enqueue(payload, after);
         self.deliver(id);
         Ok(())
-    }
-
-    /// How much has come so far for the pipes of a control's request.
-    fn siblings(&self, id: u32) -> Vec<(u32, u64)> {
-        let siblings = self.flows.range(id + 1..id + TERMINAL).filter(|(_, flow)| flow.role == Role::Sink);
-        siblings.map(|(id, flow)| (*id, flow.written + flow.queued as u64)).collect()
     }
 
     /// Makes a request's descriptors anew, and hands it to the guest.
@@ -422,29 +381,6 @@ impl Relay {
         Ok(())
     }
 
-    /// Notes what an answer must wait for; `true` when it need not.
-    fn set_barriers(&mut self, id: u32) -> io::Result<bool> {
-        let Some(control) = self.flows.get(&id) else { return Ok(false) };
-        if control.barriers.is_empty() {
-            let mut barriers = Vec::new();
-            for (sibling, source) in self.flows.range(id + 1..id + TERMINAL) {
-                if source.role == Role::Source {
-                    let waiting = rustix::io::ioctl_fionread(&source.descriptor)?;
-                    barriers.push((*sibling, source.read + waiting));
-                }
-            }
-            for (sibling, _) in &barriers {
-                if let Some(source) = self.flows.get_mut(sibling) {
-                    source.moved = Instant::now();
-                }
-            }
-            if let Some(control) = self.flows.get_mut(&id) {
-                control.barriers = barriers;
-            }
-        }
-        Ok(self.flows.get(&id).is_some_and(|control| !self.waits(id, control)))
-    }
-
     /// Ends a stream whose own end here has gone.
     fn end(&mut self, id: u32) {
         if self.flows.remove(&id).is_some() {
@@ -506,62 +442,6 @@ impl Relay {
         // Whoever has gone misses nothing.
         let _ = self.flush();
     }
-}
-
-impl Side {
-    fn most_from_channel(self) -> usize {
-        match self {
-            Self::Guest => MAX_TO_HOST,
-            Self::Host => MAX_TO_GUEST,
-        }
-    }
-
-    fn most_to_channel(self) -> usize {
-        match self {
-            Self::Guest => MAX_TO_GUEST,
-            Self::Host => MAX_TO_HOST,
-        }
-    }
-}
-
-/// Reads a stream; a control may bring a terminal along.
-fn receive(flow: &Flow, id: u32, bytes: &mut [u8]) -> Result<(usize, Option<OwnedFd>), Errno> {
-    if !flow.is_control(id) {
-        return rustix::io::retry_on_intr(|| rustix::io::read(&flow.descriptor, &mut *bytes)).map(|got| (got, None));
-    }
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let got = rustix::io::retry_on_intr(|| {
-        recvmsg(&flow.descriptor, &mut [IoSliceMut::new(bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
-    })?;
-    let mut passed = None;
-    for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-            passed = descriptors.last();
-        }
-    }
-    Ok((got.bytes, passed))
-}
-
-/// Writes the first chunk of a queue, with what is to be passed.
-fn send(flow: &mut Flow, id: u32) -> Result<usize, Errno> {
-    let Some(chunk) = flow.queue.front() else { return Ok(0) };
-    let bytes = &chunk.bytes[chunk.sent..];
-    if !flow.is_control(id) {
-        return rustix::io::retry_on_intr(|| rustix::io::write(&flow.descriptor, bytes));
-    }
-    let passing: Vec<_> = flow.passing.iter().map(|descriptor| descriptor.as_fd()).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !passing.is_empty() {
-        ancillary.push(SendAncillaryMessage::ScmRights(&passing));
-    }
-    let sent = rustix::io::retry_on_intr(|| {
-        sendmsg(&flow.descriptor, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)
-    })?;
-    drop(passing);
-    flow.passing = None;
-    Ok(sent)
 }
 
 fn broken(what: &str) -> io::Error {

@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 
 use super::*;
 use crate::frame;
-use crate::wire::{Hello, PROTOCOL, Reply, Request, WindowSize};
+use crate::wire::{Hello, MAX_TO_HOST, PROTOCOL, Reply, Request, WindowSize};
 
 /// A host's channel and a guest's, and what carries one to the other.
 fn joined() -> (UnixStream, UnixStream, Vec<JoinHandle<io::Result<()>>>) {
