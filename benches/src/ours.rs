@@ -66,7 +66,7 @@ impl Ours {
     async fn first_output(sandbox: &Sandbox) -> Result<()> {
         // It stays until the sandbox ends, as the engine's container does.
         let command = sandbox.command("sh").args(["-c", "echo ready; exec sleep infinity"]);
-        command.spawn().await?.stdout().read_u8().await?;
+        command.spawn().await?.stdout()?.read_u8().await?;
         Ok(())
     }
 

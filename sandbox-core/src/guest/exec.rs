@@ -12,7 +12,7 @@ use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
 use super::control::unexpected;
-use super::streams::{Kept, Mover, ended, pipe, receiver, sender, writing};
+use super::streams::{Kept, Mover, Outlet, pipe, sender, writing};
 use super::terminal::Terminal;
 use super::{ANSWER, Control, Guest, failed, shown};
 use crate::{Error, ErrorKind, Result};
@@ -134,7 +134,7 @@ impl Command {
             Stdin::Null => None,
             Stdin::Bytes(_) | Stdin::Pipe => Some(sender(stdin_ours)?),
         };
-        let (stdout, stderr) = (receiver(stdout_ours)?, receiver(stderr_ours)?);
+        let (stdout, stderr) = (Outlet::new(stdout_ours)?, Outlet::new(stderr_ours)?);
         let give = vec![stdin_theirs, stdout_theirs, stderr_theirs];
         let mut control = self.guest.request(Request::Exec(self.exec), give).await?;
         let pid = match control.answer(&what, ANSWER).await? {
@@ -200,8 +200,8 @@ pub struct Process {
     latest: Option<Instant>,
     stdin: Option<pipe::Sender>,
     input: Vec<u8>,
-    stdout: pipe::Receiver,
-    stderr: pipe::Receiver,
+    stdout: Outlet,
+    stderr: Outlet,
     exit: Option<Exit>,
 }
 
@@ -217,21 +217,27 @@ impl Process {
     }
 
     /// The program's standard output.
-    pub fn stdout(&mut self) -> &mut pipe::Receiver {
-        &mut self.stdout
+    ///
+    /// # Errors
+    /// `Exhausted` or `Io` where tokio cannot watch one more pipe.
+    pub fn stdout(&mut self) -> Result<&mut pipe::Receiver> {
+        self.stdout.watched()
     }
 
     /// The program's standard error.
-    pub fn stderr(&mut self) -> &mut pipe::Receiver {
-        &mut self.stderr
+    ///
+    /// # Errors
+    /// As [`stdout`](Self::stdout).
+    pub fn stderr(&mut self) -> Result<&mut pipe::Receiver> {
+        self.stderr.watched()
     }
 
     /// Takes the program's standard output, for a caller who moves the bytes without a copy; here, it is at its end.
     ///
     /// # Errors
-    /// `Exhausted` or `Io` where no pipe can be made.
+    /// As [`stdout`](Self::stdout).
     pub fn take_stdout(&mut self) -> Result<pipe::Receiver> {
-        Ok(std::mem::replace(&mut self.stdout, ended()?))
+        self.stdout.take()
     }
 
     /// Takes the program's standard error, as [`take_stdout`](Self::take_stdout) takes its output.
@@ -239,7 +245,7 @@ impl Process {
     /// # Errors
     /// As [`take_stdout`](Self::take_stdout).
     pub fn take_stderr(&mut self) -> Result<pipe::Receiver> {
-        Ok(std::mem::replace(&mut self.stderr, ended()?))
+        self.stderr.take()
     }
 
     /// Sends a signal, by number, to the program's process group.
@@ -315,8 +321,8 @@ impl Process {
             }
         };
         self.exit = Some(exit);
-        out.drain(&self.stdout, &mut stdout).await?;
-        err.drain(&self.stderr, &mut stderr).await?;
+        out.drain(&mut self.stdout, &mut stdout).await?;
+        err.drain(&mut self.stderr, &mut stderr).await?;
         stdout.flush().await.map_err(writing)?;
         stderr.flush().await.map_err(writing)?;
         Ok(exit)

@@ -50,7 +50,7 @@ pub async fn input_reaches_the_program(fixture: &Fixture) {
     let mut stdin = process.take_stdin().unwrap();
     let mut seen = [0; 5];
     stdin.write_all(b"first").await.unwrap();
-    process.stdout().read_exact(&mut seen).await.unwrap();
+    process.stdout().unwrap().read_exact(&mut seen).await.unwrap();
     assert_eq!(&seen, b"first");
     drop(stdin);
     assert_eq!(process.wait().await.unwrap().status, Status::Code(0));
@@ -102,11 +102,11 @@ pub async fn a_signal_reaches_the_program(fixture: &Fixture) {
     let script = "trap 'echo caught; exit 7' INT; echo ready; while :; do sleep 0.05; done";
     let mut process = sandbox.command("sh").args(["-c", script]).spawn().await.unwrap();
     let mut ready = [0; 6];
-    process.stdout().read_exact(&mut ready).await.unwrap();
+    process.stdout().unwrap().read_exact(&mut ready).await.unwrap();
     process.signal(2).unwrap();
     assert_eq!(process.wait().await.unwrap().status, Status::Code(7));
     let mut rest = String::new();
-    process.stdout().read_to_string(&mut rest).await.unwrap();
+    process.stdout().unwrap().read_to_string(&mut rest).await.unwrap();
     assert_eq!(rest, "caught\n");
     assert_eq!(process.signal(0).unwrap_err().kind(), ErrorKind::InvalidInput);
     sandbox.destroy().await.unwrap();
