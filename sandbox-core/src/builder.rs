@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sandbox_policy::{
-    Access, AgentUser, Branch, DEFAULT_WORKSPACE_PATH, Egress, EnvName, EnvValue, GuestPath, HostPath, ImageRef,
-    LimitsRequest, NetworkRequest, ParseError, Policy, RepoId, RootFilesystem, SandboxRequest, Scope, SudoRequest,
-    Workspace,
+    Access, AgentUser, Branch, CredentialName, DEFAULT_WORKSPACE_PATH, Egress, EnvName, EnvValue, GuestPath, HostPath,
+    ImageRef, LimitsRequest, NetworkRequest, ParseError, Policy, RepoId, RootFilesystem, SandboxRequest, Scope,
+    SudoRequest, Workspace,
 };
 
 use crate::lifecycle::{self, Plan};
@@ -49,6 +49,7 @@ pub struct SandboxBuilder {
     root: Option<RootFilesystem>,
     network: NetworkRequest,
     egress: Option<Egress>,
+    credentials: BTreeSet<CredentialName>,
     sudo: SudoRequest,
     environment: Vec<(String, String)>,
     sink: Arc<dyn EventSink>,
@@ -73,6 +74,7 @@ impl SandboxBuilder {
             root: None,
             network: NetworkRequest::None,
             egress: None,
+            credentials: BTreeSet::new(),
             sudo: SudoRequest::Deny,
             environment: Vec::new(),
             sink: Arc::new(Discard),
@@ -160,6 +162,12 @@ impl SandboxBuilder {
         self
     }
 
+    /// Asks for one of the policy's credentials: a gateway adds the secret on the way out, and nothing inside holds it.
+    pub fn credential(mut self, name: CredentialName) -> Self {
+        self.credentials.insert(name);
+        self
+    }
+
     /// Asks for root inside the container.
     pub fn sudo(mut self, sudo: SudoRequest) -> Self {
         self.sudo = sudo;
@@ -239,6 +247,7 @@ impl SandboxBuilder {
         request.root = self.root;
         request.network = self.network;
         request.egress = self.egress;
+        request.credentials = self.credentials;
         request.sudo = self.sudo;
         request.scopes = match self.scopes {
             Some(scopes) => scopes,

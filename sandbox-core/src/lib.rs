@@ -9,6 +9,7 @@
 
 mod attest;
 mod builder;
+mod credential;
 mod error;
 mod event;
 mod gateway;
@@ -27,6 +28,7 @@ mod token;
 
 pub use attest::{Attestation, Finding, Verdict};
 pub use builder::SandboxBuilder;
+pub use credential::CredentialProvider;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Cause, Discard, Envelope, Event, EventSink, Events};
 pub use gateway::{Gateway, OpenGateway};

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::parse::clip;
 use crate::{
-    ByteSize, Capabilities, Control, DigestRule, Egress, GuestPath, NetworkRequest, NetworkRule, Permission, Policy,
-    PolicyError, RootFilesystem, RootRule, SandboxRequest, SandboxSpec, Scope, SudoRequest, SudoRule, Support, Tmpfs,
-    UserNamespaceRule, Violation, Workspace, bounds, mount,
+    ByteSize, Capabilities, Control, CredentialName, Credentials, DigestRule, Egress, GuestPath, NetworkRequest,
+    NetworkRule, Permission, Policy, PolicyError, RootFilesystem, RootRule, SandboxRequest, SandboxSpec, Scope,
+    SudoRequest, SudoRule, Support, Tmpfs, UserNamespaceRule, Violation, Workspace, bounds, mount,
 };
 
 impl Policy {
@@ -26,6 +26,7 @@ impl Policy {
             root,
             network,
             egress,
+            credentials,
             sudo,
             scopes,
             environment,
@@ -56,6 +57,7 @@ impl Policy {
             violations.push(denied("network", network.as_str(), "none"));
         }
         let egress = self.grant_egress(*network, egress.as_ref(), &mut violations);
+        let credentials = self.grant_credentials(*network, credentials, &mut violations);
         if (self.sudo, *sudo) == (SudoRule::Deny, SudoRequest::Allow) {
             violations.push(denied("sudo", sudo.as_str(), "deny"));
         }
@@ -94,6 +96,7 @@ impl Policy {
             tmpfs: tmpfs(root, limits.memory, workspace.as_ref()),
             network: *network,
             egress,
+            credentials,
             sudo: *sudo,
             scopes: scopes.clone(),
             user_namespace: self.user_namespace,
@@ -114,6 +117,31 @@ impl Policy {
             violations.push(denied("egress", asked.reach().as_str(), &allowed));
         }
         asked.clone()
+    }
+
+    /// Grants the credentials that are asked for, each of which the policy must bind.
+    fn grant_credentials(
+        &self,
+        network: NetworkRequest,
+        asked: &BTreeSet<CredentialName>,
+        violations: &mut Vec<Violation>,
+    ) -> Credentials {
+        if let Some(name) = asked.first()
+            && network == NetworkRequest::None
+        {
+            violations.push(denied("credentials", name.as_str(), "none without the network \"egress\""));
+        }
+        let mut granted = Credentials::new();
+        for name in asked {
+            if let Some(binding) = self.credentials.get(name) {
+                granted.insert(name.clone(), binding.clone());
+            } else {
+                let bound: Vec<&str> = self.credentials.keys().map(CredentialName::as_str).collect();
+                let allowed = if bound.is_empty() { "none".to_owned() } else { bound.join(" ") };
+                violations.push(denied("credentials", name.as_str(), &allowed));
+            }
+        }
+        granted
     }
 
     /// Sorts the needed controls into those that are enforced and those that are waived, and notes

@@ -4,6 +4,7 @@
 //! [`Policy::to_toml`] wrote gives an equal policy. Nothing is skipped: a key that is not known is
 //! an error, since a limit that is misspelt would be no limit.
 
+mod credential;
 mod egress;
 mod error;
 mod table;
@@ -71,6 +72,7 @@ impl Policy {
             root: root.string("root")?.unwrap_or(base.root),
             network: root.string("network")?.unwrap_or(base.network),
             egress: egress::read(&root, base.egress)?,
+            credentials: credential::read(&root, base.credentials)?,
             sudo: root.string("sudo")?.unwrap_or(base.sudo),
             user_namespace: root.string("user-namespace")?.unwrap_or(base.user_namespace),
             workspace: root.string("workspace")?.unwrap_or(base.workspace),
@@ -93,6 +95,7 @@ impl Policy {
             root,
             network,
             egress,
+            credentials,
             sudo,
             user_namespace,
             image: ImageRule { require_digest, pull },
@@ -114,6 +117,9 @@ impl Policy {
         line(format_args!("user-namespace = \"{user_namespace}\""));
         line(format_args!("workspace = \"{workspace}\""));
         line(format_args!("waive = [{}]", quoted(waived)));
+        if credentials.is_empty() {
+            line(format_args!("credentials = []"));
+        }
         line(format_args!("\n[limits]\ncpus = {cpus}"));
         line(format_args!("memory = \"{memory}\""));
         line(format_args!("disk = \"{disk}\""));
@@ -124,6 +130,7 @@ impl Policy {
         line(format_args!("pull = \"{pull}\""));
         line(format_args!("\n[token]\nscopes = [{}]", quoted(scopes)));
         egress::write(egress, &mut text);
+        credential::write(credentials, &mut text);
         text
     }
 }
@@ -209,7 +216,7 @@ impl std::str::FromStr for Preset {
 }
 
 const UNNAMED: &str = "unnamed";
-const TOP_KEYS: [&str; 14] = [
+const TOP_KEYS: [&str; 15] = [
     "version",
     "name",
     "base",
@@ -224,6 +231,7 @@ const TOP_KEYS: [&str; 14] = [
     "image",
     "token",
     "egress",
+    "credentials",
 ];
 const LIMIT_KEYS: [&str; 6] = ["cpus", "memory", "disk", "processes", "open-files", "lifetime"];
 const IMAGE_KEYS: [&str; 2] = ["digest", "pull"];

@@ -7,6 +7,7 @@ mod bundle;
 mod decision;
 mod pattern;
 mod rule;
+mod sight;
 
 use std::collections::BTreeSet;
 
@@ -14,6 +15,7 @@ pub use bundle::Bundle;
 pub use decision::{Decision, Destination};
 pub use pattern::{HostPattern, Method, PathPattern};
 pub use rule::{Budget, EgressRule};
+pub use sight::Sight;
 
 use crate::parse::words;
 

@@ -28,6 +28,7 @@ impl Policy {
             root,
             network,
             egress,
+            credentials,
             sudo,
             user_namespace,
             image: ImageRule { require_digest, pull },
@@ -52,6 +53,13 @@ impl Policy {
                 "egress.addresses",
                 &addresses(egress),
                 "whether an address that is not public and that a rule names counts",
+            ),
+            part(
+                "credentials",
+                &listed(
+                    credentials.iter().map(|(name, bound)| format!("{name}:{}({})", bound.host(), bound.placement())),
+                ),
+                "secrets that a gateway adds on the way to one host, and that nothing inside holds",
             ),
             part("sudo", sudo, explain_sudo(*sudo)),
             part("user-namespace", user_namespace, explain_user_namespace(*user_namespace)),
@@ -171,8 +179,8 @@ fn explain_pull(rule: PullRule) -> &'static str {
     }
 }
 
-fn listed(words: impl Iterator<Item = &'static str>) -> String {
-    let words: Vec<&str> = words.collect();
+fn listed<T: Into<String>>(words: impl Iterator<Item = T>) -> String {
+    let words: Vec<String> = words.map(Into::into).collect();
     if words.is_empty() { NOTHING.to_owned() } else { words.join(" ") }
 }
 

@@ -29,6 +29,7 @@ mod capability;
 mod check;
 mod count;
 mod cpu;
+mod credential;
 mod document;
 mod egress;
 mod env;
@@ -58,10 +59,11 @@ pub use branch::Branch;
 pub use capability::{Capabilities, Control, Support};
 pub use count::{OpenFiles, ProcessCount};
 pub use cpu::CpuCount;
+pub use credential::{BasicUser, Credential, CredentialName, Credentials, HeaderField, PlaceholderShape, Placement};
 pub use document::{DocumentError, MAX_DOCUMENT_BYTES};
 pub use egress::{
     AddressRule, Allowlist, Budget, Bundle, Decision, Destination, Egress, EgressRule, HostPattern, Method,
-    PathPattern, Reach,
+    PathPattern, Reach, Sight,
 };
 pub use env::{EnvName, EnvValue};
 pub use explain::Explanation;

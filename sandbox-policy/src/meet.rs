@@ -2,7 +2,7 @@
 //!
 //! Invariant: what the meet of two policies accepts, each of the two accepts.
 
-use crate::{ImageRule, Limits, Policy, TokenRule};
+use crate::{ImageRule, Limits, Policy, TokenRule, credential};
 
 impl Policy {
     /// Joins two policies into the loosest one that neither of them would find too loose.
@@ -18,6 +18,7 @@ impl Policy {
             root,
             network,
             egress,
+            credentials,
             sudo,
             user_namespace,
             image,
@@ -32,6 +33,7 @@ impl Policy {
             root: *root.min(&other.root),
             network: *network.min(&other.network),
             egress: egress.meet(&other.egress),
+            credentials: credential::meet(credentials, &other.credentials),
             sudo: *sudo.min(&other.sudo),
             user_namespace: *user_namespace.min(&other.user_namespace),
             image: image.meet(other.image),
@@ -50,6 +52,7 @@ impl Policy {
             root,
             network,
             egress,
+            credentials,
             sudo,
             user_namespace,
             image,
@@ -62,6 +65,7 @@ impl Policy {
             && *root <= other.root
             && *network <= other.network
             && egress.is_within(&other.egress)
+            && credential::is_within(credentials, &other.credentials)
             && *sudo <= other.sudo
             && *user_namespace <= other.user_namespace
             && image.is_within(other.image)

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    Control, Egress, ImageRule, Limits, NetworkRule, Permission, PolicyName, RootRule, SudoRule, TokenRule,
-    UserNamespaceRule, WorkspaceRule,
+    Control, Credential, CredentialName, Credentials, Egress, ImageRule, Limits, NetworkRule, Permission, PolicyName,
+    RootRule, SudoRule, TokenRule, UserNamespaceRule, WorkspaceRule,
 };
 
 /// Says what a sandbox may at most be.
@@ -23,6 +23,7 @@ pub struct Policy {
     pub(crate) root: RootRule,
     pub(crate) network: NetworkRule,
     pub(crate) egress: Egress,
+    pub(crate) credentials: Credentials,
     pub(crate) sudo: SudoRule,
     pub(crate) user_namespace: UserNamespaceRule,
     pub(crate) image: ImageRule,
@@ -67,6 +68,11 @@ impl Policy {
     /// Returns the destinations that may be reached where the network may.
     pub fn egress(&self) -> &Egress {
         &self.egress
+    }
+
+    /// Returns the credentials that a sandbox may use without holding them.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// Returns the rule for sudo.
@@ -138,6 +144,13 @@ impl Policy {
     #[must_use]
     pub fn with_egress(mut self, egress: Egress) -> Self {
         self.egress = egress;
+        self
+    }
+
+    /// Binds a credential; one of the same name is replaced.
+    #[must_use]
+    pub fn with_credential(mut self, name: CredentialName, credential: Credential) -> Self {
+        self.credentials.insert(name, credential);
         self
     }
 

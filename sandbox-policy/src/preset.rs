@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    ByteSize, CpuCount, DigestRule, Egress, ImageRule, Limits, NetworkRule, OpenFiles, Permission, Policy, PolicyName,
-    ProcessCount, PullRule, RootRule, Scope, Span, SudoRule, TokenRule, UserNamespaceRule, WorkspaceRule,
+    ByteSize, CpuCount, Credentials, DigestRule, Egress, ImageRule, Limits, NetworkRule, OpenFiles, Permission, Policy,
+    PolicyName, ProcessCount, PullRule, RootRule, Scope, Span, SudoRule, TokenRule, UserNamespaceRule, WorkspaceRule,
 };
 
 /// Lists the names of the presets.
@@ -33,6 +33,7 @@ impl Policy {
             root: RootRule::Writable,
             network: NetworkRule::Egress,
             egress: Egress::bundles(),
+            credentials: Credentials::new(),
             sudo: SudoRule::Allow,
             user_namespace: UserNamespaceRule::Required,
             image: ImageRule { require_digest: DigestRule::Optional, pull: PullRule::IfMissing },

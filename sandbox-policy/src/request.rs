@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::parse::words;
 use crate::{
-    AgentUser, Branch, Egress, EnvName, EnvValue, GuestPath, HostPath, ImageRef, LimitsRequest, RepoId, Scope,
+    AgentUser, Branch, CredentialName, Egress, EnvName, EnvValue, GuestPath, HostPath, ImageRef, LimitsRequest, RepoId,
+    Scope,
 };
 
 /// Describes a sandbox that is asked for.
 ///
 /// All that is left out takes what the policy grants, and where that is a matter of reach (network,
-/// sudo, token) it takes nothing.
+/// credentials, sudo, token) it takes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SandboxRequest {
@@ -32,6 +33,8 @@ pub struct SandboxRequest {
     pub network: NetworkRequest,
     /// Which destinations it reaches, where it reaches any; all that the policy allows if nothing is said.
     pub egress: Option<Egress>,
+    /// Which of the policy's credentials are used, through the egress gateway.
+    pub credentials: BTreeSet<CredentialName>,
     /// Whether the agent may ask for root inside.
     pub sudo: SudoRequest,
     /// What the repository's token is used for; with none, there is no token.
@@ -41,7 +44,7 @@ pub struct SandboxRequest {
 }
 
 impl SandboxRequest {
-    /// Asks for a sandbox of an image, with no repository, workspace, network, sudo, token or environment.
+    /// Asks for a sandbox of an image, with no repository, workspace, network, credential, sudo, token or environment.
     pub fn new(image: ImageRef) -> Self {
         Self {
             image,
@@ -53,6 +56,7 @@ impl SandboxRequest {
             root: None,
             network: NetworkRequest::None,
             egress: None,
+            credentials: BTreeSet::new(),
             sudo: SudoRequest::Deny,
             scopes: BTreeSet::new(),
             environment: BTreeMap::new(),

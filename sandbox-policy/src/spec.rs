@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serializer;
 
 use crate::{
-    AgentUser, Branch, ByteSize, Control, Egress, EnvName, EnvValue, GuestPath, ImageRef, Limits, NetworkRequest,
-    PullRule, RepoId, RootFilesystem, Scope, SudoRequest, UserNamespaceRule, Workspace,
+    AgentUser, Branch, ByteSize, Control, Credentials, Egress, EnvName, EnvValue, GuestPath, ImageRef, Limits,
+    NetworkRequest, PullRule, RepoId, RootFilesystem, Scope, SudoRequest, UserNamespaceRule, Workspace,
 };
 
 /// Describes a sandbox that a policy has agreed to, in full: every default is filled in.
@@ -29,6 +29,7 @@ pub struct SandboxSpec {
     pub(crate) tmpfs: Vec<Tmpfs>,
     pub(crate) network: NetworkRequest,
     pub(crate) egress: Egress,
+    pub(crate) credentials: Credentials,
     pub(crate) sudo: SudoRequest,
     pub(crate) scopes: BTreeSet<Scope>,
     pub(crate) user_namespace: UserNamespaceRule,
@@ -97,6 +98,11 @@ impl SandboxSpec {
     /// Returns the destinations that the sandbox reaches; none where it has no network.
     pub fn egress(&self) -> &Egress {
         &self.egress
+    }
+
+    /// Returns the credentials that a gateway adds on the way out.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// Tells whether the agent may ask for root inside.

@@ -94,7 +94,7 @@ fn unknown_keys_are_errors() {
     assert_eq!(
         refused_at_top("memroy = 1"),
         "line 2, column 1: memroy is not a known key: write one of version name base sandboxes root network sudo \
-         user-namespace workspace waive limits image token egress"
+         user-namespace workspace waive limits image token egress credentials"
     );
     assert_eq!(
         refused_in("limits", "Memory = \"1GiB\""),
@@ -252,4 +252,40 @@ fn a_document_is_bounded() {
     let (line, column, key, message) = refused(&format!("version = 1\n{comment}#"));
     assert_eq!((line, column, key), (1, 1, None));
     assert!(message.ends_with("65537 bytes are too many: write at most 65536"), "{message}");
+}
+
+const CREDENTIAL: &str = "[[credentials]]\nname = \"model\"\nhost = \"api.example.org\"\nvariable = \"MODEL_KEY\"\n";
+
+#[test]
+fn credentials_are_read_and_written() {
+    let text = format!(
+        "version = 1\n{CREDENTIAL}header = \"X-Api-Key\"\nprefix = \"sk-\"\nlength = 64\nmethods = [\"POST\"]\npaths = [\"/v1/*\"]\n\
+         [[credentials]]\nname = \"index\"\nhost = \"pypi.example.org\"\nbasic = \"__token__\"\nvariable = \"INDEX\"\n"
+    );
+    let policy = Policy::from_toml(&text).unwrap();
+    let model = &policy.credentials()[&"model".parse().unwrap()];
+    assert_eq!((model.placement().to_string().as_str(), model.shape().length()), ("header x-api-key", 64));
+    assert!(model.covers("POST", "/v1/x") && !model.covers("POST", "/x"));
+    assert_eq!(policy.credentials()[&"index".parse().unwrap()].placement().to_string(), "basic __token__");
+    assert_eq!(Policy::from_toml(&policy.to_toml()), Ok(policy));
+}
+
+#[test]
+fn a_credential_that_is_bound_to_nothing_is_refused_with_its_place() {
+    for (lines, key, said) in [
+        ("", "credentials[0].header", "header or basic"),
+        ("header = \"host\"", "credentials[0].header", "frames or routes"),
+        ("header = \"a\"\nbasic = \"b\"", "credentials[0].basic", "one of the two"),
+        ("header = \"a\"\nlength = 9", "credentials[0].length", "from 24 to 512"),
+        ("header = \"a\"\npaths = []", "credentials[0].paths", "leave it out"),
+        ("header = \"a\"\nsecret = \"x\"", "credentials[0].secret", "not a known key"),
+    ] {
+        let error = Policy::from_toml(&format!("version = 1\n{CREDENTIAL}{lines}\n")).unwrap_err();
+        assert_eq!(error.key(), Some(key), "{error}");
+        assert!(error.to_string().contains(said), "{error}");
+    }
+    let twice = format!("version = 1\n{CREDENTIAL}header = \"a\"\n{CREDENTIAL}header = \"a\"\n");
+    assert!(Policy::from_toml(&twice).unwrap_err().to_string().contains("write each once"));
+    let wild = CREDENTIAL.replace("api.", "*.");
+    assert_eq!(Policy::from_toml(&format!("version = 1\n{wild}")).unwrap_err().key(), Some("credentials[0].host"));
 }

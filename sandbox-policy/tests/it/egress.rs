@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use sandbox_policy::{
-    Bundle, Capabilities, Control, Decision, Destination, Egress, Host, NetworkRequest, Policy, SandboxRequest,
+    Bundle, Capabilities, Control, Decision, Destination, Egress, Host, NetworkRequest, Policy, SandboxRequest, Sight,
     Support, Violation,
 };
 use url::Url;
@@ -242,4 +242,34 @@ fn a_request_may_ask_for_less_and_not_for_more() {
     let [Violation::Denied { field, requested, .. }] = error.violations() else { panic!("{error}") };
     assert_eq!((field.as_str(), requested.as_str()), ("egress", "open"));
     assert!(granted(&request, &Policy::open()).is_ok());
+}
+
+#[test]
+fn a_credential_is_granted_only_if_the_policy_binds_it_and_the_sandbox_reaches_out() {
+    let capabilities = Control::ALL
+        .iter()
+        .fold(Capabilities::new(), |all, control| all.with(*control, Support::Enforced { by: "a test".to_owned() }));
+    let policy = Policy::from_toml(
+        "version = 1\n[[credentials]]\nname = \"model\"\nhost = \"api.example.org\"\nheader = \"x-api-key\"\nvariable = \"KEY\"\n",
+    )
+    .unwrap();
+    let mut request = SandboxRequest::new("debian:12".parse().unwrap());
+    request.network = NetworkRequest::Egress;
+    assert!(policy.check(&request, &capabilities).unwrap().credentials().is_empty());
+    request.credentials.insert("model".parse().unwrap());
+    let spec = policy.check(&request, &capabilities).unwrap();
+    assert_eq!(spec.credentials(), policy.credentials());
+    let host: Host = "api.example.org".parse().unwrap();
+    assert_eq!((spec.sight(&host, 443), spec.sight(&host, 80)), (Sight::Requests, Sight::Opaque));
+    assert_eq!(spec.seen_hosts(), ["api.example.org"]);
+
+    for (policy, network, allowed) in [
+        (policy.meet(&Policy::standard()), NetworkRequest::Egress, "none"),
+        (policy.clone(), NetworkRequest::None, "none without the network \"egress\""),
+    ] {
+        request.network = network;
+        let error = policy.check(&request, &capabilities).unwrap_err();
+        let [Violation::Denied { field, requested, allowed: said }] = error.violations() else { panic!("{error}") };
+        assert_eq!((field.as_str(), requested.as_str(), said.as_str()), ("credentials", "model", allowed));
+    }
 }

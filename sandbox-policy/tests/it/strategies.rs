@@ -6,11 +6,11 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use sandbox_policy::{
-    Access, Allowlist, Budget, Bundle, ByteSize, Capabilities, Control, CpuCount, DigestRule, Egress, EgressRule,
-    EnvName, EnvValue, GuestPath, HostPath, ImageRef, ImageRule, Limits, LimitsRequest, Method, NetworkRequest,
-    NetworkRule, OpenFiles, PathPattern, Permission, Policy, PolicyName, ProcessCount, PullRule, RepoId,
-    RootFilesystem, RootRule, SandboxRequest, Scope, Span, SudoRequest, SudoRule, Support, TokenRule,
-    UserNamespaceRule, Workspace, WorkspaceRule,
+    Access, Allowlist, Budget, Bundle, ByteSize, Capabilities, Control, CpuCount, Credential, CredentialName,
+    DigestRule, Egress, EgressRule, EnvName, EnvValue, GuestPath, HostPath, ImageRef, ImageRule, Limits, LimitsRequest,
+    Method, NetworkRequest, NetworkRule, OpenFiles, PathPattern, Permission, PlaceholderShape, Placement, Policy,
+    PolicyName, ProcessCount, PullRule, RepoId, RootFilesystem, RootRule, SandboxRequest, Scope, Span, SudoRequest,
+    SudoRule, Support, TokenRule, UserNamespaceRule, Workspace, WorkspaceRule,
 };
 
 /// Makes mostly the first of some words, and now and then any of them.
@@ -132,6 +132,28 @@ pub(crate) fn egress() -> impl Strategy<Value = Egress> {
     ]
 }
 
+fn credential() -> impl Strategy<Value = (CredentialName, Credential)> {
+    (
+        parsed::<CredentialName>(&["model", "registry"]),
+        select(&["api.example.org", "192.0.2.7"]),
+        option::of(Just("user")),
+        option::weighted(0.3, Just("POST")),
+        option::weighted(0.3, Just("/v1/*")),
+        option::weighted(0.3, Just("sk-")),
+    )
+        .prop_filter_map("a binding that can be made", |(name, host, user, method, path, prefix)| {
+            let placement = match user {
+                Some(user) => Placement::Basic { user: user.parse().ok()? },
+                None => Placement::Header { name: "x-api-key".parse().ok()? },
+            };
+            let bound = Credential::new(host.parse().ok()?, placement, "KEY".parse().ok()?)
+                .with_shape(PlaceholderShape::new(prefix.unwrap_or(""), 50).ok()?)
+                .with_methods(method.into_iter().filter_map(|word| word.parse().ok()))
+                .with_paths(path.into_iter().filter_map(|word| word.parse().ok()));
+            Some((name, bound))
+        })
+}
+
 pub(crate) fn policy() -> impl Strategy<Value = Policy> {
     let names = parsed::<PolicyName>(&["host", "user", "ci/x 2", "a@b:c+d", "standard"]);
     let permission = mostly(Permission::Allow, Permission::ALL);
@@ -142,10 +164,23 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
         mostly(SudoRule::Allow, SudoRule::ALL),
         select(UserNamespaceRule::ALL),
         mostly(WorkspaceRule::ReadWrite, WorkspaceRule::ALL),
-        (subsequence(Control::ALL, 0..=Control::ALL.len()), scopes(), egress()),
+        (
+            subsequence(Control::ALL, 0..=Control::ALL.len()),
+            scopes(),
+            egress(),
+            proptest::collection::vec(credential(), 0..3),
+        ),
     )
         .prop_map(
-            |((name, permission, limits, image), root, network, sudo, users, workspace, (waived, scopes, egress))| {
+            |(
+                (name, permission, limits, image),
+                root,
+                network,
+                sudo,
+                users,
+                workspace,
+                (waived, scopes, egress, credentials),
+            )| {
                 let policy = Policy::standard()
                     .with_name(name)
                     .with_sandboxes(permission)
@@ -158,6 +193,8 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
                     .with_image(image)
                     .with_workspace(workspace)
                     .with_token(TokenRule { scopes });
+                let policy =
+                    credentials.into_iter().fold(policy, |policy, (name, bound)| policy.with_credential(name, bound));
                 waived.into_iter().fold(policy, Policy::with_waived)
             },
         )
@@ -189,25 +226,30 @@ pub(crate) fn request() -> impl Strategy<Value = SandboxRequest> {
             mostly(SudoRequest::Deny, SudoRequest::ALL),
             option::weighted(0.3, scopes()),
             option::weighted(0.05, egress()),
+            option::weighted(0.02, parsed::<CredentialName>(&["model", "registry"])),
         ),
         option::of((parsed::<EnvName>(&["A", "PATH"]), "[a-z]{0,9}")),
     )
-        .prop_map(|(image, repository, workspace, limits, root, network, (sudo, scopes, egress), variable)| {
-            let mut request = SandboxRequest::new(image);
-            request.repository = repository;
-            request.workspace = workspace;
-            request.limits = limits;
-            request.root = root;
-            request.network = network;
-            request.sudo = sudo;
-            request.scopes = scopes.filter(|_| request.repository.is_some()).unwrap_or_default();
-            request.egress = egress;
-            request.environment = variable
-                .into_iter()
-                .filter_map(|(name, value)| Some((name, EnvValue::try_from(value).ok()?)))
-                .collect();
-            request
-        })
+        .prop_map(
+            |(image, repository, workspace, limits, root, network, (sudo, scopes, egress, credential), variable)| {
+                let mut request = SandboxRequest::new(image);
+                request.repository = repository;
+                request.workspace = workspace;
+                request.limits = limits;
+                request.root = root;
+                request.network = network;
+                request.sudo = sudo;
+                request.scopes = scopes.filter(|_| request.repository.is_some()).unwrap_or_default();
+                request.egress = egress;
+                request.credentials =
+                    credential.into_iter().filter(|_| request.network == NetworkRequest::Egress).collect();
+                request.environment = variable
+                    .into_iter()
+                    .filter_map(|(name, value)| Some((name, EnvValue::try_from(value).ok()?)))
+                    .collect();
+                request
+            },
+        )
 }
 
 /// Makes reports in which most controls are enforced, and some are not or are left out.
