@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::parse::clip;
 use crate::{
-    ByteSize, Capabilities, Control, CredentialName, Credentials, DigestRule, Egress, GuestPath, NetworkRequest,
-    NetworkRule, Permission, Policy, PolicyError, RootFilesystem, RootRule, SandboxRequest, SandboxSpec, Scope,
-    SudoRequest, SudoRule, Support, Tmpfs, UserNamespaceRule, Violation, Workspace, bounds, mount,
+    Access, ByteSize, Capabilities, Control, CredentialName, Credentials, DigestRule, Egress, GuestPath,
+    NetworkRequest, NetworkRule, Permission, Policy, PolicyError, RootFilesystem, RootRule, SandboxRequest,
+    SandboxSpec, Scope, SudoRequest, SudoRule, Support, Tmpfs, UserNamespaceRule, Violation, Workspace, bounds, mount,
 };
 
 impl Policy {
@@ -61,6 +61,10 @@ impl Policy {
         if (self.sudo, *sudo) == (SudoRule::Deny, SudoRequest::Allow) {
             violations.push(denied("sudo", sudo.as_str(), "deny"));
         }
+        let sudo = match sudo {
+            SudoRequest::Deny => SudoRule::Deny,
+            SudoRequest::Allow => self.sudo,
+        };
         let beyond: Vec<&str> = scopes.difference(&self.token.scopes).map(|scope| scope.as_str()).collect();
         if !beyond.is_empty() {
             violations.push(denied("scopes", &beyond.join(" "), &allowed_scopes(&self.token.scopes)));
@@ -76,7 +80,16 @@ impl Policy {
             violations.push(denied("environment", &requested, "at most 1MiB in all"));
         }
 
-        let needed = needed(root, *network, *sudo, scopes, self.user_namespace);
+        if sudo != SudoRule::Deny
+            && workspace.as_ref().is_some_and(|workspace| workspace.access == Access::ReadWrite)
+            && !capabilities.is_enforced(Control::UserNamespace)
+        {
+            // What root inside makes there would be the host's root's own, set-id bits and all.
+            let allowed = "sudo where root inside is nobody on the host, or a read-only workspace";
+            violations.push(denied("sudo", "sudo with a writable workspace", allowed));
+        }
+
+        let needed = needed(root, *network, sudo, scopes, self.user_namespace);
         let Enforcement { required, waived } = self.enforce(needed, capabilities, &mut violations);
 
         let mut violations = violations.into_iter();
@@ -97,7 +110,7 @@ impl Policy {
             network: *network,
             egress,
             credentials,
-            sudo: *sudo,
+            sudo,
             scopes: scopes.clone(),
             user_namespace: self.user_namespace,
             environment: environment.clone(),
@@ -185,7 +198,7 @@ struct Enforcement {
 fn needed(
     root: RootFilesystem,
     network: NetworkRequest,
-    sudo: SudoRequest,
+    sudo: SudoRule,
     scopes: &BTreeSet<Scope>,
     user_namespace: UserNamespaceRule,
 ) -> BTreeSet<Control> {
@@ -196,7 +209,7 @@ fn needed(
     if network == NetworkRequest::Egress {
         needed.insert(Control::EgressAllowlist);
     }
-    if sudo == SudoRequest::Allow {
+    if sudo != SudoRule::Deny {
         needed.insert(Control::Sudo);
     }
     if !scopes.is_empty() {

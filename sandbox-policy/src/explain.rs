@@ -145,8 +145,9 @@ fn in_each(egress: &Egress, words: impl Fn(&Allowlist) -> Vec<String>) -> String
 
 fn explain_sudo(rule: SudoRule) -> &'static str {
     match rule {
-        SudoRule::Allow => "the agent may ask for root inside, and the host decides and records",
+        SudoRule::Any => "the agent may run anything as root inside, and the host decides and records",
         SudoRule::Deny => "the agent never has root, not even inside",
+        SudoRule::Packages => "the agent may install packages as root inside, and the host decides and records",
     }
 }
 

@@ -51,6 +51,7 @@ mod scope;
 mod size;
 mod span;
 mod spec;
+mod sudo;
 mod violation;
 
 pub use address::{Exception, NotPublic, check_public};
@@ -87,4 +88,5 @@ pub use scope::{Scope, TokenLevel, TokenPermission, TokenPermissions};
 pub use size::ByteSize;
 pub use span::Span;
 pub use spec::{SandboxSpec, Tmpfs};
+pub use sudo::{Keep, Login, SUDO_CAPABILITIES, SudoAction, SudoCall, SudoDecision, Variable};
 pub use violation::{PolicyError, Violation};

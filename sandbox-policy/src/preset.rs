@@ -15,7 +15,7 @@ impl Policy {
     ///
     /// 2 CPUs, 4 GiB of memory, 32 GiB of disk, 512 processes, 1,024 open files a process, 8 hours.
     /// The root file system may be written; egress to the registries of every
-    /// [bundle](crate::Bundle), and sudo, may be asked for; root inside must be
+    /// [bundle](crate::Bundle), and sudo for installing packages, may be asked for; root inside must be
     /// nobody on the host; a workspace may be written; images may be pulled by tag;
     /// a token serves the everyday work with its repository ([`Scope::Repo`]).
     pub fn standard() -> Self {
@@ -34,7 +34,7 @@ impl Policy {
             network: NetworkRule::Egress,
             egress: Egress::bundles(),
             credentials: Credentials::new(),
-            sudo: SudoRule::Allow,
+            sudo: SudoRule::Packages,
             user_namespace: UserNamespaceRule::Required,
             image: ImageRule { require_digest: DigestRule::Optional, pull: PullRule::IfMissing },
             workspace: WorkspaceRule::ReadWrite,
@@ -44,9 +44,9 @@ impl Policy {
     }
 
     /// Returns the policy of who accepts that what the agent sees may leave: as [`Policy::standard`], with egress to every
-    /// public host. What is not public stays out of reach.
+    /// public host and anything as root inside. What is not public stays out of reach.
     pub fn open() -> Self {
-        Self::standard().with_name(PolicyName::known(OPEN)).with_egress(Egress::Open)
+        Self::standard().with_name(PolicyName::known(OPEN)).with_egress(Egress::Open).with_sudo(SudoRule::Any)
     }
 
     /// Returns the strictest policy that still lets work be done: as [`Policy::standard`], with a

@@ -39,12 +39,14 @@ words! {
 }
 
 words! {
-    /// Tells whether the agent may ask for root inside the container.
+    /// Tells what the agent may ask of root inside the container, where the request asks for it.
     SudoRule is "a rule for sudo" {
-        /// Never.
+        /// Nothing.
         Deny = "deny",
-        /// Where the request asks for it.
-        Allow = "allow",
+        /// The commands that install packages.
+        Packages = "packages",
+        /// Anything.
+        Any = "any",
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serializer;
 
 use crate::{
     AgentUser, Branch, ByteSize, Control, Credentials, Egress, EnvName, EnvValue, GuestPath, ImageRef, Limits,
-    NetworkRequest, PullRule, RepoId, RootFilesystem, Scope, SudoRequest, UserNamespaceRule, Workspace,
+    NetworkRequest, PullRule, RepoId, RootFilesystem, Scope, SudoRule, UserNamespaceRule, Workspace,
 };
 
 /// Describes a sandbox that a policy has agreed to, in full: every default is filled in.
@@ -30,7 +30,7 @@ pub struct SandboxSpec {
     pub(crate) network: NetworkRequest,
     pub(crate) egress: Egress,
     pub(crate) credentials: Credentials,
-    pub(crate) sudo: SudoRequest,
+    pub(crate) sudo: SudoRule,
     pub(crate) scopes: BTreeSet<Scope>,
     pub(crate) user_namespace: UserNamespaceRule,
     #[serde(serialize_with = "names_alone")]
@@ -105,8 +105,8 @@ impl SandboxSpec {
         &self.credentials
     }
 
-    /// Tells whether the agent may ask for root inside.
-    pub fn sudo(&self) -> SudoRequest {
+    /// Tells what the agent may ask of root inside.
+    pub fn sudo(&self) -> SudoRule {
         self.sudo
     }
 

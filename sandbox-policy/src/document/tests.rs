@@ -41,7 +41,7 @@ fn absent_keys_take_the_values_of_the_base() {
 fn reads_every_key() {
     let policy = Policy::from_toml(
         "\u{feff}version = 1\r\nname = [\"b\", \"a\"]\nbase = \"deny-all\"\nsandboxes = \"allow\"\nroot = 'writable'\n\
-         network = \"egress\"\nsudo = \"allow\"\nuser-namespace = \"optional\"\nworkspace = \"read-only\"\n\
+         network = \"egress\"\nsudo = \"packages\"\nuser-namespace = \"optional\"\nworkspace = \"read-only\"\n\
          waive = [\"disk\", \"cpu\", \"disk\"]\nlimits.cpus = 0.5\nlimits.memory = \"512MiB\"\nlimits.disk = \"1GiB\"\n\
          limits.processes = 1_00\nlimits.open-files = 256\nlimits.lifetime = \"30m\"\n\
          [image]\ndigest = \"optional\"\npull = \"if-missing\" # a comment\n[token]\nscopes = [\"repo\", \"workflow\"]\n",
@@ -181,7 +181,7 @@ fn words_need_to_be_known() {
     for (line, message) in [
         ("root = \"rw\"", "root \"rw\" is not a rule for the root file system: write one of read-only writable"),
         ("network = \"bridge\"", "network \"bridge\" is not a rule for the network: write one of none egress"),
-        ("sudo = true", "sudo \"true\" is not a rule for sudo: write one of deny allow"),
+        ("sudo = true", "sudo \"true\" is not a rule for sudo: write one of deny packages any"),
         ("sandboxes = \"Allow\"", "sandboxes \"Allow\" is not a permission: write one of deny allow"),
         ("base = \"none\"", "base \"none\" is not a preset: write one of open standard maximum deny-all"),
         ("waive = [\"disk\", 1]", "waive \"1\" is not a control: write one of agent-user"),

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use sandbox_policy::{
     Access, ByteSize, Capabilities, Control, DigestRule, ImageRule, NetworkRequest, Policy, PullRule, RootFilesystem,
-    SandboxRequest, SandboxSpec, Scope, SudoRequest, Support, TokenRule, UserNamespaceRule, Violation, Workspace,
-    WorkspaceRule,
+    SandboxRequest, SandboxSpec, Scope, SudoRequest, SudoRule, Support, TokenRule, UserNamespaceRule, Violation,
+    Workspace, WorkspaceRule,
 };
 
 #[cfg(test)]
@@ -53,7 +53,7 @@ fn every_default_is_filled_in() {
     assert_eq!(spec.agent().to_string(), "1000:1000");
     assert_eq!(spec.root(), RootFilesystem::Writable);
     assert_eq!(spec.network(), NetworkRequest::None);
-    assert_eq!(spec.sudo(), SudoRequest::Deny);
+    assert_eq!(spec.sudo(), SudoRule::Deny);
     assert_eq!(spec.user_namespace(), UserNamespaceRule::Required);
     assert!(spec.tmpfs().is_empty() && spec.environment().is_empty() && spec.waived().is_empty());
     assert_eq!((spec.repository(), spec.branch(), spec.workspace()), (None, None, None));
@@ -233,6 +233,30 @@ fn workspaces_are_what_the_policy_allows() {
             }
         }
     }
+}
+
+#[test]
+fn sudo_is_what_the_policy_says_and_never_makes_files_of_the_hosts_root() {
+    let mut wish = request();
+    wish.sudo = SudoRequest::Allow;
+    for rule in [SudoRule::Packages, SudoRule::Any] {
+        assert_eq!(accepted(&Policy::standard().with_sudo(rule), &wish).sudo(), rule);
+    }
+    assert_eq!(refused(&Policy::maximum(), &wish), ["sudo: asked for allow, allowed is deny"]);
+
+    let policy = Policy::standard().with_user_namespace(UserNamespaceRule::Optional);
+    let capabilities = without(Control::UserNamespace);
+    assert!(policy.check(&wish, &capabilities).is_ok());
+    wish.workspace = Some(workspace("/work/x", "/workspace", Access::ReadOnly));
+    assert!(policy.check(&wish, &capabilities).is_ok());
+    wish.workspace = Some(workspace("/work/x", "/workspace", Access::ReadWrite));
+    assert!(policy.check(&wish, &everything_enforced()).is_ok());
+    let error = policy.with_waived(Control::UserNamespace).check(&wish, &capabilities).unwrap_err();
+    assert_eq!(
+        error.violations()[0].to_string(),
+        "sudo: asked for sudo with a writable workspace, allowed is sudo where root inside is nobody on the host, or a \
+         read-only workspace"
+    );
 }
 
 #[test]

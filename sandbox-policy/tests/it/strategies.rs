@@ -161,7 +161,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
         (names, permission, policy_limits(), image_rule()),
         mostly(RootRule::Writable, RootRule::ALL),
         mostly(NetworkRule::Egress, NetworkRule::ALL),
-        mostly(SudoRule::Allow, SudoRule::ALL),
+        mostly(SudoRule::Any, SudoRule::ALL),
         select(UserNamespaceRule::ALL),
         mostly(WorkspaceRule::ReadWrite, WorkspaceRule::ALL),
         (
