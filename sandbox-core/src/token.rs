@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use sandbox_policy::{Capabilities, RepoId, Scope};
@@ -25,7 +26,16 @@ pub trait TokenProvider: fmt::Debug + Send + Sync + 'static {
     /// `Token`, with what is missing.
     async fn token(&self, grant: &RepoGrant) -> Result<Token>;
 
-    /// Takes a token back. `Ok` means that it is of no more use, or that it is the user's own and stays theirs.
+    /// Gives a token that has life left in place of one that was handed out here: the same one as long as that will do,
+    /// and a new one when it is about to end. Whoever uses a token for long asks this before each use.
+    ///
+    /// # Errors
+    /// `Token`, if it has been taken back or a new one cannot be had.
+    async fn renew(&self, token: &Token) -> Result<Token> {
+        Ok(token.clone())
+    }
+
+    /// Takes a token back, with all that it was renewed by. `Ok` means that it is of no more use, or that it is the user's own and stays theirs.
     ///
     /// # Errors
     /// `Token` where the token may still be good.
@@ -46,12 +56,25 @@ pub struct RepoGrant {
 pub struct Token {
     repository: RepoId,
     secret: SecretString,
+    expires: Option<SystemTime>,
 }
 
 impl Token {
     /// Binds a secret to its repository.
     pub fn new(repository: RepoId, secret: SecretString) -> Self {
-        Self { repository, secret }
+        Self { repository, secret, expires: None }
+    }
+
+    /// Says when it ends.
+    #[must_use]
+    pub fn until(mut self, expires: SystemTime) -> Self {
+        self.expires = Some(expires);
+        self
+    }
+
+    /// When it ends, as far as is known.
+    pub fn expires(&self) -> Option<SystemTime> {
+        self.expires
     }
 
     /// The repository that it speaks for.

@@ -46,6 +46,9 @@ pub enum Error {
         /// GitHub's words.
         said: String,
     },
+    /// The key of an app cannot be used.
+    #[error(transparent)]
+    Key(#[from] crate::KeyError),
     /// The answer sends the caller elsewhere. It is not followed: a credential goes to no address but the configured one.
     #[error("{what}: GitHub says that it has moved")]
     Moved {
@@ -57,6 +60,28 @@ pub enum Error {
     NotFound {
         /// What was asked.
         what: String,
+    },
+    /// The app is not installed where the repository is, or was not given it (404).
+    #[error("the app has no installation for {repository}")]
+    NotInstalled {
+        /// The repository.
+        repository: String,
+    },
+    /// GitHub does not accept what the app signed (401).
+    #[error("{what}: GitHub does not take the signature for the app's")]
+    NotTheApp {
+        /// What was asked.
+        what: String,
+    },
+    /// GitHub made a token that may do more than was asked for. Nobody got it.
+    #[error("{what}: GitHub gave another token than was asked for, {why}; {}", ended(revoked.as_deref()))]
+    Overreaching {
+        /// What was asked.
+        what: String,
+        /// What is wrong with the token.
+        why: String,
+        /// Why it may still be good; `None` if it was revoked and seen to be dead.
+        revoked: Option<String>,
     },
     /// GitHub asks to wait for longer than the caller would.
     #[error("{what}: GitHub asks to wait for {wait:?}")]
@@ -73,6 +98,20 @@ pub enum Error {
         what: String,
         /// How it is known, or why it is not.
         why: String,
+    },
+    /// The app's installation is suspended, or the app is blocked (403).
+    #[error("the app may make no token for {repository}: its installation is suspended or blocked")]
+    Suspended {
+        /// The repository.
+        repository: String,
+    },
+    /// The installation does not have what was asked for (422).
+    #[error("the app's installation for {repository} does not have {missing}")]
+    Ungranted {
+        /// The repository.
+        repository: String,
+        /// The permissions.
+        missing: String,
     },
     /// The address did not answer.
     #[error("{what}: cannot reach {origin}: {why}")]
@@ -121,22 +160,49 @@ impl Error {
                 "give the credential the permission that the call needs, or ask the organisation to approve it"
             }
             Self::Input { .. } | Self::Unreadable { .. } => return None,
-            Self::Invalid { .. } => "is the app installed on this repository, with all permissions that are asked for?",
+            Self::Invalid { .. } => {
+                "does the repository's plan allow it, and is the content as GitHub's documentation says?"
+            }
+            Self::Key(_) => "make a new private key in the app's settings, and give it as GitHub gives it out",
             Self::Moved { .. } => "the repository was renamed or given away: check who owns it, and use its new name",
             Self::NotFound { .. } => "check the name, and whether the credential was given access to the repository",
+            Self::NotInstalled { .. } => {
+                "install the app for the repository's owner and give it the repository: the app's page at GitHub, Install App"
+            }
+            Self::NotTheApp { .. } => {
+                "check that the client id and the private key are the same app's, and that the key was not deleted there"
+            }
+            Self::Overreaching { .. } => "look at the app's installation at GitHub, and tell GitHub if it is in order",
             Self::RateLimited { .. } => "try again later; more requests now would prolong the wait",
             Self::StillGood { .. } => "revoke it by hand in GitHub's settings, and check there that it is gone",
+            Self::Suspended { .. } => "lift the suspension in the owner's settings at GitHub, Installed GitHub Apps",
+            Self::Ungranted { .. } => {
+                "give the app these permissions in its settings, accept them for the installation, and give it the repository"
+            }
             Self::Unauthorized { .. } => "the credential is wrong, expired or revoked: make a new one",
             Self::Unexpected { .. } => "see https://www.githubstatus.com",
         })
     }
 }
 
+fn ended(revoked: Option<&str>) -> String {
+    match revoked {
+        Some(why) => format!("it may still be good: {why}"),
+        None => "it was revoked at once".to_owned(),
+    }
+}
+
 impl From<Error> for sandbox_core::Error {
     fn from(error: Error) -> Self {
-        let kind = match &error {
+        Self::from(&error)
+    }
+}
+
+impl From<&Error> for sandbox_core::Error {
+    fn from(error: &Error) -> Self {
+        let kind = match error {
             Error::Deadline { .. } => ErrorKind::DeadlineExceeded,
-            Error::Input { .. } => ErrorKind::InvalidInput,
+            Error::Input { .. } | Error::Key(_) => ErrorKind::InvalidInput,
             _ => ErrorKind::Token,
         };
         let made = Self::new(kind, error.to_string());

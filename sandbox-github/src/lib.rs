@@ -1,10 +1,12 @@
 //! GitHub credentials for sandboxes.
 //!
 //! A credential implements [`TokenProvider`](sandbox_core::TokenProvider): it speaks for one repository, stays on the
-//! host, and prints as nothing. So far there is one: [`PersonalToken`], a token that its user made and keeps.
+//! host, and prints as nothing. There are two: [`AppTokens`], which mints one for each sandbox and ends it with the sandbox, and
+//! [`PersonalToken`], a token that its user made and keeps.
 //! What is asked of GitHub goes through a [`Client`], and what is kept between sandboxes lies in a [`TokenStore`].
 
 mod activity;
+mod app;
 mod client;
 mod error;
 mod expiry;
@@ -17,6 +19,7 @@ mod revoke;
 mod store;
 
 pub use activity::{Activities, Activity, token_sha256};
+pub use app::{AppIssuer, AppTokens, InstallationToken, KeyError, PrivateKey};
 pub use client::{Client, GitHubUrl, Patience};
 pub use error::{Error, Result};
 pub use kind::TokenKind;

@@ -54,6 +54,16 @@ impl Client {
         Err(Error::StillGood { what: WHAT.to_owned(), why })
     }
 
+    /// Revokes what the answer to a minting calls a token, whatever it looks like.
+    pub(crate) async fn revoke_installation(&self, secret: &SecretString) -> Result<()> {
+        let asked = self.revoke_own(secret).await;
+        if self.is_dead(TokenKind::Installation, secret).await? {
+            return Ok(());
+        }
+        let why = asked.err().map_or("GitHub still accepts it".to_owned(), |error| error.to_string());
+        Err(Error::StillGood { what: WHAT.to_owned(), why })
+    }
+
     /// Tells whether GitHub has stopped accepting a token; any answer but a 401 is none.
     async fn is_dead(&self, kind: TokenKind, secret: &SecretString) -> Result<bool> {
         let look: &[&str] = if kind == TokenKind::Installation { &["installation", "repositories"] } else { &["user"] };

@@ -18,15 +18,22 @@ pub(crate) struct Answer {
     pub(crate) body: Value,
     /// Whether GitHub's description knows this answer; it does not know of limits and gateways.
     pub(crate) described: bool,
+    /// How long GitHub takes to say it.
+    pub(crate) delay: Duration,
 }
 
 pub(crate) fn answer(method: &'static str, path: &'static str, status: u16, body: Value) -> Answer {
-    Answer { call: (method, path), status, headers: Vec::new(), body, described: true }
+    Answer { call: (method, path), status, headers: Vec::new(), body, described: true, delay: Duration::ZERO }
 }
 
 impl Answer {
     pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
+        self
+    }
+
+    pub(crate) fn slow(mut self) -> Self {
+        self.delay = Duration::from_millis(300);
         self
     }
 
@@ -39,6 +46,7 @@ impl Answer {
 pub(crate) struct GitHub {
     server: MockServer,
     faults: Arc<Mutex<Vec<String>>>,
+    laid: Arc<Mutex<Vec<Answer>>>,
 }
 
 impl GitHub {
@@ -46,10 +54,18 @@ impl GitHub {
         let server = MockServer::start().await;
         let faults = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&faults);
-        let laid = Mutex::new(answers);
-        let respond = move |request: &Request| respond(request, &laid, &noted);
+        let laid = Arc::new(Mutex::new(answers));
+        let given = Arc::clone(&laid);
+        let respond = move |request: &Request| respond(request, &given, &noted);
         Mock::given(any()).respond_with(respond).mount(&server).await;
-        Self { server, faults }
+        Self { server, faults, laid }
+    }
+
+    /// Lays down an answer in place of those that are left for its call.
+    pub(crate) fn lay(&self, answer: Answer) {
+        let mut laid = self.laid.lock().unwrap();
+        laid.retain(|other| other.call != answer.call);
+        laid.push(answer);
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -62,6 +78,19 @@ impl GitHub {
     pub(crate) async fn asked(&self) -> Vec<String> {
         assert_eq!(*self.faults.lock().unwrap(), Vec::<String>::new());
         self.requests().await.iter().map(line).collect()
+    }
+
+    /// Waits until something was asked this often.
+    pub(crate) async fn until_asked(&self, line_asked: &str, times: usize) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let asked: Vec<String> = self.requests().await.iter().map(line).collect();
+            if asked.iter().filter(|asked| *asked == line_asked).count() >= times {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{line_asked} is not among {asked:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     pub(crate) async fn requests(&self) -> Vec<Request> {
@@ -92,11 +121,11 @@ fn respond(request: &Request, laid: &Mutex<Vec<Answer>>, faults: &Mutex<Vec<Stri
         note(Some(format!("{method} {path} was not expected")));
         return ResponseTemplate::new(500);
     };
-    let Answer { status, headers, body, described, .. } = &laid[first];
+    let Answer { call: _, status, headers, body, described, delay } = &laid[first];
     if *described {
         note(answer_fault(method, path, *status, body).map(|fault| format!("answer to {method} {path}: {fault}")));
     }
-    let mut response = ResponseTemplate::new(*status);
+    let mut response = ResponseTemplate::new(*status).set_delay(*delay);
     if !body.is_null() {
         response = response.set_body_json(body);
     }
