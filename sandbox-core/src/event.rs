@@ -64,6 +64,21 @@ pub enum Event {
         /// What could not be undone, in words; empty if nothing was left.
         residue: Vec<String>,
     },
+    /// A destination was asked for; where it is allowed, it is about to be reached.
+    EgressDecided {
+        /// The host, as a URL has it.
+        host: String,
+        /// The port.
+        port: u16,
+        /// The request's method, where it can be seen.
+        method: Option<String>,
+        /// What the policy says.
+        verdict: EgressVerdict,
+        /// Which rule allows or denies it.
+        rule: String,
+        /// Why it is denied.
+        reason: Option<String>,
+    },
     /// A program is about to run.
     Executing {
         /// The program's name, without its arguments.
@@ -124,6 +139,17 @@ pub enum Event {
     },
 }
 
+/// What a policy says of a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(clippy::exhaustive_enums, reason = "there is nothing between them")]
+pub enum EgressVerdict {
+    /// It may be reached.
+    Allowed,
+    /// It may not.
+    Denied,
+}
+
 /// Why a sandbox ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -156,6 +182,11 @@ impl Events {
     /// Makes the numbering of a sandbox's events.
     pub fn new(sandbox: SandboxId, sink: Arc<dyn EventSink>) -> Self {
         Self { sandbox, sink, next: Arc::default(), dropped: Arc::default() }
+    }
+
+    /// The sandbox whose events these are.
+    pub fn sandbox(&self) -> SandboxId {
+        self.sandbox
     }
 
     /// Records an event that announces an effect.

@@ -30,7 +30,7 @@ pub use attest::{Attestation, Finding, Verdict};
 pub use builder::SandboxBuilder;
 pub use credential::CredentialProvider;
 pub use error::{Error, ErrorKind, Result};
-pub use event::{Cause, Discard, Envelope, Event, EventSink, Events};
+pub use event::{Cause, Discard, EgressVerdict, Envelope, Event, EventSink, Events};
 pub use gateway::{Gateway, OpenGateway};
 pub use guest::{Command, Guest, Output, Process, Stdin, Terminal, TransferLimits};
 pub use id::SandboxId;

@@ -2,11 +2,12 @@
 //!
 //! [`DockerRuntime`], [`PodmanRuntime`] and [`EmbeddedRuntime`] implement [`Runtime`](sandbox_core::Runtime). They take
 //! what a policy has agreed to and say it in the words of the engine, or of the kernel; they decide nothing and read no
-//! policy. The guest that every sandbox starts with is part of this crate, built for the same target: [`guest_program`].
+//! policy. [`EgressProxy`] is the gateway through which a sandbox reaches what its policy allows. The guest that every sandbox starts with is part of this crate, built for the same target: [`guest_program`].
 
 mod advisories;
 mod connect;
 mod docker;
+mod egress;
 mod embedded;
 mod engine;
 mod guest;
@@ -17,6 +18,7 @@ mod seccomp;
 pub use advisories::{Advisory, advisories};
 pub use connect::connect;
 pub use docker::DockerRuntime;
+pub use egress::{EgressProxy, LedgerEntry, Outcome, Resolve, SystemResolver, Upstream};
 pub use embedded::{EmbeddedOptions, EmbeddedRuntime, HOST_IMAGE};
 pub use engine::Endpoint;
 pub use guest::guest_program;

@@ -1,0 +1,36 @@
+//! The way out: a gateway on the host that a sandbox without a network reaches through its own loopback.
+//!
+//! ```text
+//! program ─ 127.0.0.1:3128 inside ─ listener that the guest passed out ─ EgressProxy ─ policy? ─ resolve ─ check ─ dial
+//! ```
+//!
+//! The policy decides, here it is obeyed: on each connection and each request anew, before a name is resolved, and on every
+//! address that it resolves to. What was decided on is the value that is dialled. Everything that comes from inside is
+//! bounded and has a deadline.
+
+mod answer;
+mod body;
+mod budget;
+mod buffer;
+mod connect;
+mod dial;
+mod environment;
+mod exchange;
+mod forward;
+mod head;
+mod hello;
+mod intercept;
+mod ledger;
+mod proxy;
+mod resolve;
+mod serve;
+mod session;
+mod socks;
+mod target;
+mod tunnel;
+mod upstream;
+
+pub use ledger::{LedgerEntry, Outcome};
+pub use proxy::EgressProxy;
+pub use resolve::{Resolve, SystemResolver};
+pub use upstream::Upstream;

@@ -1,0 +1,75 @@
+//! What was read from a stream and not yet used.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+/// Bytes that wait to be looked at. It holds memory only while there are any.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Buffer {
+    /// What waits.
+    pub(crate) fn unread(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// Forgets what has been looked at.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.bytes.len());
+        if self.start == self.bytes.len() {
+            self.start = 0;
+            self.bytes.clear();
+            if self.bytes.capacity() > KEPT {
+                self.bytes = Vec::new();
+            }
+        }
+    }
+
+    /// Reads some more; 0 is the stream's end. May be dropped and called again: nothing is lost.
+    pub(crate) async fn fill(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> io::Result<usize> {
+        if self.start > 0 {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        self.bytes.reserve(CHUNK);
+        stream.read_buf(&mut self.bytes).await
+    }
+
+    /// Gives up what is held; for a stream on which nobody waits for a message any more.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.drain(..self.start);
+        self.start = 0;
+        bytes
+    }
+
+    /// Frees the memory of a stream that is idle.
+    pub(crate) fn rest(&mut self) {
+        if self.unread().is_empty() {
+            *self = Self::default();
+        }
+    }
+}
+
+/// A stream and what was read ahead of it.
+#[derive(Debug)]
+pub(crate) struct Link<S> {
+    pub(crate) stream: S,
+    pub(crate) buffer: Buffer,
+}
+
+impl<S> Link<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        Self { stream, buffer: Buffer::default() }
+    }
+}
+
+/// Bytes that are read at once.
+pub(crate) const CHUNK: usize = 16 << 10;
+
+/// Capacity that is kept for the next message.
+const KEPT: usize = 2 * CHUNK;

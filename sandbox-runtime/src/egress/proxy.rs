@@ -1,0 +1,231 @@
+//! The gateway itself, and what an orchestrator can set and see.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use sandbox_core::{Error, ErrorKind, Events, Gateway, Guest, OpenGateway, Result, SandboxId, Token};
+use sandbox_policy::{Budget, Capabilities, Control, Egress, NetworkRequest, Policy, SandboxSpec, Support};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::budget::Budgets;
+use super::environment;
+use super::ledger::{Ledger, LedgerEntry};
+use super::resolve::{Resolve, SystemResolver};
+use super::serve;
+use super::session::Session;
+use super::tunnel::Pipes;
+use super::upstream::Upstream;
+
+/// Lets through to the internet what the policy allows, and nothing else.
+///
+/// It accepts on the sandbox's own loopback, as an HTTP proxy and as SOCKS5, so that a sandbox without any network reaches
+/// what its policy names. Clones are the same gateway; one may serve many sandboxes.
+#[derive(Debug, Clone)]
+pub struct EgressProxy {
+    settings: Settings,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Clone)]
+struct Settings {
+    ports: Ports,
+    connections: usize,
+    budget: Budget,
+    resolver: Arc<dyn Resolve>,
+    upstream: Option<Arc<Upstream>>,
+}
+
+/// Where the gateway is found inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ports {
+    pub(crate) http: u16,
+    pub(crate) socks: u16,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What a reload has left of every policy.
+    ceiling: Option<Egress>,
+    open: HashMap<SandboxId, Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    agreed: Egress,
+    reach: watch::Sender<Arc<Egress>>,
+    ledger: Arc<Ledger>,
+}
+
+impl EgressProxy {
+    /// Makes a gateway that resolves as the host does, at ports 3128 (HTTP) and 1080 (SOCKS) inside.
+    pub fn new() -> Self {
+        let settings = Settings {
+            ports: Ports { http: 3128, socks: 1080 },
+            connections: CONNECTIONS,
+            budget: Budget::default(),
+            resolver: Arc::new(SystemResolver),
+            upstream: None,
+        };
+        Self { settings, shared: Arc::default() }
+    }
+
+    /// Sets at which ports of the sandbox's loopback it is found.
+    #[must_use]
+    pub fn with_ports(mut self, http: u16, socks: u16) -> Self {
+        self.settings.ports = Ports { http, socks };
+        self
+    }
+
+    /// Sets how many connections each sandbox may have at once; 1,024 without it.
+    #[must_use]
+    pub fn with_connections(mut self, most: usize) -> Self {
+        self.settings.connections = most.clamp(1, MAX_CONNECTIONS);
+        self
+    }
+
+    /// Sets how much each sandbox may move in all, to every host together; without it, only what rules say counts.
+    #[must_use]
+    pub fn with_budget(mut self, budget: Budget) -> Self {
+        self.settings.budget = budget;
+        self
+    }
+
+    /// Sets who resolves names.
+    #[must_use]
+    pub fn with_resolver(mut self, resolver: impl Resolve) -> Self {
+        self.settings.resolver = Arc::new(resolver);
+        self
+    }
+
+    /// Sets a proxy through which everything goes on.
+    #[must_use]
+    pub fn with_upstream(mut self, upstream: Upstream) -> Self {
+        self.settings.upstream = Some(Arc::new(upstream));
+        self
+    }
+
+    /// Tightens what every sandbox of this gateway reaches to what this policy allows, too. What is under way and is no
+    /// longer allowed is closed at once.
+    pub fn reload(&self, policy: &Policy) {
+        let mut state = self.state();
+        for open in state.open.values() {
+            open.reach.send_replace(Arc::new(open.agreed.meet(policy.egress())));
+        }
+        state.ceiling = Some(policy.egress().clone());
+    }
+
+    /// What a sandbox asked for and what became of it; nothing for one that this gateway does not serve, or no more.
+    pub fn ledger(&self, sandbox: SandboxId) -> Option<Vec<LedgerEntry>> {
+        let ledger = Arc::clone(&self.state().open.get(&sandbox)?.ledger);
+        Some(ledger.entries())
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for EgressProxy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl Gateway for EgressProxy {
+    fn name(&self) -> &'static str {
+        "egress"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let by = "the egress gateway: each destination is decided on, resolved on the host and checked".to_owned();
+        Capabilities::new().with(Control::EgressAllowlist, Support::Enforced { by })
+    }
+
+    async fn open(&self, spec: &SandboxSpec, events: &Events, _: Option<Token>) -> Result<Box<dyn OpenGateway>> {
+        let sandbox = events.sandbox();
+        if spec.network() == NetworkRequest::None {
+            return Ok(Box::new(OpenProxy { proxy: self.clone(), sandbox, session: None, serving: JoinSet::new() }));
+        }
+        let Settings { budget, resolver, upstream, .. } = self.settings.clone();
+        let ledger = Arc::new(Ledger::default());
+        let mut state = self.state();
+        let agreed = spec.egress().clone();
+        let reach = state.ceiling.as_ref().map_or_else(|| agreed.clone(), |ceiling| agreed.meet(ceiling));
+        let (reach, reached) = watch::channel(Arc::new(reach));
+        let session = Session {
+            reach: reached,
+            events: events.clone(),
+            resolver,
+            upstream,
+            intercept: None,
+            ledger: Arc::clone(&ledger),
+            budgets: Budgets::new(budget),
+            pipes: Pipes::default(),
+        };
+        state.open.insert(sandbox, Open { agreed, reach, ledger });
+        drop(state);
+        let session = Some(Arc::new(session));
+        Ok(Box::new(OpenProxy { proxy: self.clone(), sandbox, session, serving: JoinSet::new() }))
+    }
+}
+
+/// The gateway of one sandbox.
+#[derive(Debug)]
+struct OpenProxy {
+    proxy: EgressProxy,
+    sandbox: SandboxId,
+    /// None for a sandbox that reaches nothing.
+    session: Option<Arc<Session>>,
+    /// The one task that accepts; when it ends, so do the listeners and all that they brought.
+    serving: JoinSet<()>,
+}
+
+#[async_trait]
+impl OpenGateway for OpenProxy {
+    fn environment(&self) -> Vec<(String, String)> {
+        let ports = self.proxy.settings.ports;
+        self.session.as_ref().map_or_else(Vec::new, |_| environment::variables(ports))
+    }
+
+    async fn attach(&mut self, guest: &Guest) -> Result<()> {
+        let Some(session) = self.session.clone() else { return Ok(()) };
+        let Settings { ports, connections, .. } = &self.proxy.settings;
+        let unopened = |error: Error| {
+            Error::new(error.kind(), "the egress gateway cannot listen inside the sandbox").with_source(error)
+        };
+        let http = guest.listen_tcp(ports.http).await.map_err(unopened)?;
+        let socks = guest.listen_tcp(ports.socks).await.map_err(unopened)?;
+        self.serving.spawn(serve::run(session, http, socks, *connections));
+        Ok(())
+    }
+
+    async fn close(mut self: Box<Self>) -> Result<()> {
+        self.serving.abort_all();
+        let mut panicked = false;
+        while let Some(ended) = self.serving.join_next().await {
+            panicked |= ended.is_err_and(|error| error.is_panic());
+        }
+        if panicked {
+            // The listeners ended with it, so nothing passed since.
+            return Err(Error::new(ErrorKind::Residue, "the egress gateway had broken down before the sandbox's end"));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for OpenProxy {
+    fn drop(&mut self) {
+        self.proxy.state().open.remove(&self.sandbox);
+    }
+}
+
+const CONNECTIONS: usize = 1_024;
+const MAX_CONNECTIONS: usize = 100_000;
