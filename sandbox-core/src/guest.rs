@@ -26,6 +26,7 @@ pub(crate) use control::Control;
 pub use exec::{Command, Output, Process, Stdin};
 pub use files::TransferLimits;
 pub(crate) use relay::relayed;
+pub(crate) use streams::Kept;
 pub use terminal::Terminal;
 
 use crate::{Error, ErrorKind, Event, Events, Result};

@@ -25,6 +25,7 @@ mod teardown;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 mod token;
+mod work;
 
 pub use attest::{Attestation, Finding, Verdict};
 pub use builder::SandboxBuilder;
@@ -46,3 +47,4 @@ pub use sandbox::Sandbox;
 pub use sandbox_guest::wire::{Entry, EntryKind, Exit, SkipReason, Skipped, Status, Summary, WindowSize};
 pub use sandbox_policy as policy;
 pub use token::{RepoGrant, Token, TokenProvider};
+pub use work::{Commit, HostRepository, Rendering, Work, WorkLimits};

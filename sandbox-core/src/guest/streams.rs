@@ -137,14 +137,14 @@ async fn readable(end: &OwnedFd) -> io::Result<()> {
 
 /// The first bytes of a stream, and how many came after them.
 #[derive(Debug)]
-pub(super) struct Kept {
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Kept {
+    pub(crate) bytes: Vec<u8>,
     limit: usize,
-    pub(super) dropped: u64,
+    pub(crate) dropped: u64,
 }
 
 impl Kept {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { bytes: Vec::new(), limit, dropped: 0 }
     }
 }

@@ -14,3 +14,4 @@ mod podman;
 #[cfg(target_arch = "x86_64")]
 mod seccomp;
 mod whole;
+mod work;

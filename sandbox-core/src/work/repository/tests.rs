@@ -1,0 +1,48 @@
+use super::*;
+use crate::work::tests::{git, repository};
+
+#[tokio::test]
+async fn a_repository_is_found_from_any_place_in_it() {
+    let directory = repository();
+    let deep = directory.path().join("a/b");
+    std::fs::create_dir_all(&deep).unwrap();
+    let open = |path: &Path| HostRepository::open(path, &[]).unwrap();
+    let found = open(&deep);
+    assert_eq!(found.directory, directory.path().canonicalize().unwrap().join(".git"));
+    assert_eq!(open(&found.directory), found);
+    assert_eq!(found.head().await.unwrap().unwrap().as_str(), git(directory.path(), &["rev-parse", "HEAD"]));
+
+    let linked = tempfile::tempdir().unwrap();
+    let tree = linked.path().join("tree");
+    git(directory.path(), &["worktree", "add", "-q", tree.to_str().unwrap()]);
+    let other = open(&tree);
+    assert_eq!(other.directory, found.directory);
+    assert_ne!(other.own, found.own);
+    assert_eq!(other.commits(10).await.unwrap(), found.commits(10).await.unwrap());
+
+    let nothing = HostRepository::open(linked.path(), &[]).unwrap_err();
+    assert_eq!(nothing.kind(), ErrorKind::NotFound, "{nothing}");
+}
+
+#[test]
+fn a_repository_that_an_agent_may_write_is_refused() {
+    let directory = repository();
+    let root = directory.path().canonicalize().unwrap();
+    let other = repository();
+    // The agent's own word for where the repository is counts for nothing.
+    let pointing = tempfile::tempdir().unwrap();
+    let target = other.path().canonicalize().unwrap().join(".git");
+    std::fs::write(pointing.path().join(".git"), format!("gitdir: {}\n", target.display())).unwrap();
+    assert!(HostRepository::open(pointing.path(), &[]).is_ok());
+    for (path, exposed) in [
+        (root.as_path(), root.clone()),
+        (root.as_path(), root.join(".git")),
+        (root.as_path(), root.join(".git/objects")),
+        (root.as_path(), root.parent().unwrap().to_owned()),
+        (pointing.path(), pointing.path().canonicalize().unwrap()),
+    ] {
+        let error = HostRepository::open(path, std::slice::from_ref(&exposed)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{exposed:?}: {error}");
+    }
+    assert!(HostRepository::open(&root, &[other.path().canonicalize().unwrap()]).is_ok());
+}
