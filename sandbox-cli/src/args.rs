@@ -1,6 +1,7 @@
 //! What was typed, parsed into types and not yet understood: nothing here looks at the machine.
 
 mod values;
+mod work;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use sandbox_policy::{AgentUser, Branch, ByteSize, Control, CpuCount, ImageRef, O
 use serde::{Deserialize, Serialize};
 
 pub(crate) use values::{Place, Variable, WorkspaceDirectory};
+pub(crate) use work::WorkArgs;
 
 /// Containers for AI agents: everything may be done inside, and nothing comes out that the policy does not allow.
 #[derive(Debug, Parser)]
@@ -70,12 +72,18 @@ pub(crate) enum Verb {
     /// Take sandboxes down
     #[command(after_help = DOWN_HELP)]
     Down(DownArgs),
-    /// Fetch an image from its registry, for use without an engine
-    #[command(after_help = PULL_HELP)]
-    Pull(PullArgs),
-    /// Make an image of an archive or an OCI layout, for use without an engine
-    #[command(after_help = IMPORT_HELP)]
-    Import(ImportArgs),
+    /// Take the commits of a sandbox over into a repository of this machine
+    #[command(after_help = work::PULL_HELP)]
+    Pull(WorkArgs),
+    /// Show what the commits of a sandbox change
+    #[command(after_help = work::DIFF_HELP)]
+    Diff(WorkArgs),
+    /// Write the commits of a sandbox as mails that `git am` reads
+    #[command(after_help = work::PATCH_HELP)]
+    Patch(WorkArgs),
+    /// Fetch and make images, for use without an engine
+    #[command(subcommand)]
+    Image(ImageVerb),
     /// Remove what killed sandboxes have left behind
     #[command(after_help = CLEANUP_HELP)]
     Cleanup,
@@ -235,14 +243,25 @@ pub(crate) struct DownArgs {
     pub(crate) all: bool,
 }
 
-/// `pull`.
+/// `image`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageVerb {
+    /// Fetch an image from its registry
+    #[command(after_help = PULL_HELP)]
+    Pull(PullArgs),
+    /// Make an image of an archive or an OCI layout
+    #[command(after_help = IMPORT_HELP)]
+    Import(ImportArgs),
+}
+
+/// `image pull`.
 #[derive(Debug, Args)]
 pub(crate) struct PullArgs {
     /// The image, such as debian:12
     pub(crate) image: ImageRef,
 }
 
-/// `import`.
+/// `image import`.
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
     /// An archive, or the directory of an OCI layout
@@ -366,16 +385,16 @@ const PULL_HELP: &str = "\
 says is believed: content is checked against its digest. Registries that want an account are not supported.
 
 Examples:
-  sandbox pull debian:12
-  sandbox pull --plain-http 127.0.0.1:5000 127.0.0.1:5000/tools:latest";
+  sandbox image pull debian:12
+  sandbox image pull --plain-http 127.0.0.1:5000 127.0.0.1:5000/tools:latest";
 
 const IMPORT_HELP: &str = "\
 An archive is one of a root file system, of an OCI layout, or what `docker save` writes; it may be
 compressed with gzip or zstd.
 
 Examples:
-  docker save debian:12 | gzip >debian.tar.gz; sandbox import debian.tar.gz debian:12
-  docker export $container >tools.tar; sandbox import tools.tar; sandbox run --image tools -- make";
+  docker save debian:12 | gzip >debian.tar.gz; sandbox image import debian.tar.gz debian:12
+  docker export $container >tools.tar; sandbox image import tools.tar; sandbox run --image tools -- make";
 
 const CLEANUP_HELP: &str = "\
 A sandbox is removed only if the process that held it is provably gone; what is kept is listed, with the

@@ -53,6 +53,7 @@ pub(crate) fn owner(root: &RunRoot, id: SandboxId) -> Option<Owner> {
 /// A sandbox's guest, reached through its holder.
 #[derive(Debug)]
 pub(crate) struct Attachment {
+    pub(crate) id: SandboxId,
     pub(crate) guest: Guest,
     pub(crate) attached: Attached,
 }
@@ -64,7 +65,7 @@ impl Attachment {
         let (stream, answer) = ask(root, id, Ask::Attach, ANSWER_WITHIN).await?;
         let Answer::Attached(attached) = answer else { return Err(unexpected(id)) };
         let stream = stream.into_std().map_err(|error| Failure::io("cannot use the holder's socket", error))?;
-        Ok(Self { guest: Guest::attach(stream)?, attached })
+        Ok(Self { id, guest: Guest::attach(stream)?, attached })
     }
 
     /// Prepares a program as the sandbox's own commands are: in the workspace, with the sandbox's variables.

@@ -13,10 +13,11 @@ mod pull;
 mod run;
 mod shell;
 mod up;
+mod work;
 
 use std::time::Duration;
 
-use crate::args::{Cli, Verb};
+use crate::args::{Cli, ImageVerb, Verb};
 use crate::config::Config;
 use crate::failure::{Failure, Result};
 
@@ -27,14 +28,17 @@ pub(crate) fn run(config: &Config, cli: Cli) -> Result<u8> {
         Verb::Up(arguments) => up::run(config, cli.global, arguments),
         Verb::Cleanup => wait(cleanup::run(config)),
         Verb::Cp(arguments) => wait(cp::run(config, arguments)),
+        Verb::Diff(arguments) => wait(work::run(config, work::Wanted::Diff, arguments)),
         Verb::Doctor => wait(doctor::run(config)),
         Verb::Down(arguments) => wait(down::run(config, arguments)),
         Verb::Exec(arguments) => wait(exec::run(config, arguments)),
-        Verb::Import(arguments) => wait(import::run(config, arguments)),
+        Verb::Image(ImageVerb::Import(arguments)) => wait(import::run(config, arguments)),
+        Verb::Image(ImageVerb::Pull(arguments)) => wait(pull::run(config, arguments)),
         Verb::Inspect(arguments) => wait(inspect::run(config, arguments)),
         Verb::Ls => wait(ls::run(config)),
         Verb::Policy(verb) => wait(policy::run(config, verb)),
-        Verb::Pull(arguments) => wait(pull::run(config, arguments)),
+        Verb::Patch(arguments) => wait(work::run(config, work::Wanted::Patch, arguments)),
+        Verb::Pull(arguments) => wait(work::run(config, work::Wanted::Commits, arguments)),
         Verb::Run(arguments) => wait(run::run(config, arguments)),
         Verb::Shell(arguments) => wait(shell::run(config, arguments)),
         Verb::Supervise => wait(async { crate::supervise::supervise().await.map(|()| 0) }),

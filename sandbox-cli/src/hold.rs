@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sandbox_core::{ErrorKind, Guest, RunRoot, Sandbox};
 use sandbox_guest::wire::Request;
+use sandbox_policy::Access;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -154,7 +155,9 @@ fn socket_of(root: &RunRoot, sandbox: &Sandbox) -> PathBuf {
 fn attached(sandbox: &Sandbox) -> Attached {
     let spec = sandbox.spec();
     let directory = spec.workspace().map(|workspace| workspace.guest.as_path().display().to_string());
+    let writable = spec.workspace().filter(|workspace| workspace.access == Access::ReadWrite);
+    let exposed = writable.map(|workspace| workspace.host.as_path().display().to_string());
     let variables = spec.environment().iter();
     let environment = variables.map(|(name, value)| (name.as_str().to_owned(), value.as_str().to_owned())).collect();
-    Attached { directory, environment }
+    Attached { directory, exposed, environment }
 }

@@ -54,6 +54,8 @@ pub(crate) enum Answer {
 pub(crate) struct Attached {
     /// The workspace's path inside.
     pub(crate) directory: Option<String>,
+    /// The directory of the host that the agent may write to.
+    pub(crate) exposed: Option<String>,
     /// Variables.
     pub(crate) environment: Vec<(String, String)>,
 }

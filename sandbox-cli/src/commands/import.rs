@@ -1,4 +1,4 @@
-//! `import`: makes an image of a file, for sandboxes without an engine.
+//! `image import`: makes an image of a file, for sandboxes without an engine.
 
 use sandbox_core::{ErrorKind, Image};
 use sandbox_policy::ImageRef;
@@ -14,7 +14,7 @@ pub(super) async fn run(config: &Config, arguments: ImportArgs) -> Result<u8> {
         Some(name) => name,
         None => named_by(&file)?,
     };
-    let image = config.connect_embedded("import").await?.import(file, &name).await?;
+    let image = config.connect_embedded("image import").await?.import(file, &name).await?;
     config.screen.answer(&Kept::from(&image), || image.reference.to_string())?;
     Ok(0)
 }
@@ -26,7 +26,7 @@ fn named_by(file: &std::path::Path) -> Result<ImageRef> {
     stem.parse().map_err(|error: sandbox_policy::ParseError| {
         Failure::new(ErrorKind::InvalidInput, format!("{} gives no name to its image", file.display()))
             .with_cause(error)
-            .with_hint("say which, as in `sandbox import FILE NAME`")
+            .with_hint("say which, as in `sandbox image import FILE NAME`")
     })
 }
 

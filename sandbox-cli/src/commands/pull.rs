@@ -1,4 +1,4 @@
-//! `pull`: fetches an image, for sandboxes without an engine.
+//! `image pull`: fetches an image, for sandboxes without an engine.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::signals::Signals;
 
 pub(super) async fn run(config: &Config, arguments: PullArgs) -> Result<u8> {
     let mut signals = Signals::install()?;
-    let runtime = config.connect_embedded("pull").await?;
+    let runtime = config.connect_embedded("image pull").await?;
     let progress = Arc::new(Progress::new(config.screen));
     let shown = Arc::clone(&progress);
     let (sink, _) = Sink::new(None, move |step| shown.show(step));

@@ -92,7 +92,7 @@ fn images_come_from_registries_where_no_engine_is() {
     let ran = run(&[]);
     assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "1000\n", ""), "{ran:?}");
 
-    let pull = |image: &str| place.sandbox(&["pull", "--json", "--plain-http", &registry, image]);
+    let pull = |image: &str| place.sandbox(&["image", "pull", "--json", "--plain-http", &registry, image]);
     let pulled: Value = serde_json::from_str(&pull(&image).stdout).unwrap();
     assert_eq!(pulled["image"], image);
     let ran = pull(&format!("{registry}/nowhere:latest"));
@@ -112,13 +112,13 @@ fn images_come_from_files() {
     let mut packing = std::process::Command::new("tar");
     packing.args(["-czf", "tools.tar.gz", "-C", "tree", "."]);
     assert!(packing.current_dir(place.path("")).status().unwrap().success());
-    assert_eq!(place.ok(&["import", "tools.tar.gz"]).trim(), "tools");
+    assert_eq!(place.ok(&["image", "import", "tools.tar.gz"]).trim(), "tools");
     let id = place.ok(&["up", "--image", "tools"]).trim().to_owned();
     assert_eq!(place.ok(&["cp", &format!("{id}:/note"), "-"]), "from a file");
     place.ok(&["down", &id]);
     std::fs::write(place.path("none.tar"), "no archive").unwrap();
-    let ran = place.sandbox(&["import", "none.tar", "x"]);
+    let ran = place.sandbox(&["image", "import", "none.tar", "x"]);
     assert!(ran.code == Some(1) && ran.stderr.contains("tar"), "{ran:?}");
-    let ran = place.sandbox(&["import", "--engine", "docker", "tools.tar.gz"]);
+    let ran = place.sandbox(&["image", "import", "--engine", "docker", "tools.tar.gz"]);
     assert!(ran.code == Some(1) && ran.stderr.contains("--engine embedded"), "{ran:?}");
 }

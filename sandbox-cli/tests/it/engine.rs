@@ -5,3 +5,4 @@ mod signals;
 pub(crate) mod terminal;
 mod up;
 mod words;
+mod work;

@@ -6,10 +6,14 @@ use crate::harness::{Place, text};
 fn help_is_worth_reading() {
     let place = Place::without_engine();
     insta::assert_snapshot!("help", place.ok(&["--help"]));
-    for verb in
-        ["run", "up", "exec", "shell", "cp", "ls", "inspect", "down", "import", "pull", "cleanup", "doctor", "policy"]
-    {
+    for verb in [
+        "run", "up", "exec", "shell", "cp", "ls", "inspect", "down", "pull", "diff", "patch", "image", "cleanup",
+        "doctor", "policy",
+    ] {
         insta::assert_snapshot!(format!("help-{verb}"), place.ok(&[verb, "--help"]));
+    }
+    for verb in ["pull", "import"] {
+        insta::assert_snapshot!(format!("help-image-{verb}"), place.ok(&["image", verb, "--help"]));
     }
 }
 

@@ -102,7 +102,6 @@ pub(super) async fn run(mut command: Command, input: Option<&[u8]>, within: Dura
             // Git that does not read to the end says why.
             let _ = stdin.write_all(input).await;
         }
-        Ok(())
     };
     ended(&mut child, within, feed).await.map(|(said, ())| said)
 }
@@ -115,12 +114,12 @@ pub(super) fn spawn(command: &mut Command) -> Result<Child> {
     })
 }
 
-/// Does something with git while it runs, and waits for both. What that gives comes beside what git says, since git knows
-/// best why it broke something off.
+/// Does something with git while it runs, and waits for both. What git says is for the caller to look at first: where git
+/// breaks something off, it knows best why.
 pub(super) async fn ended<T>(
     child: &mut Child,
     within: Duration,
-    meanwhile: impl Future<Output = Result<T>>,
+    meanwhile: impl Future<Output = T>,
 ) -> Result<(Said, T)> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let all = async {
@@ -128,13 +127,7 @@ pub(super) async fn ended<T>(
         let status = child.wait().await.map_err(waiting)?;
         Ok((Said { code: status.code(), stdout: stdout?, stderr: stderr? }, done))
     };
-    let (said, done) =
-        tokio::time::timeout(within, all).await.unwrap_or_else(|_| Err(Error::deadline("git on the host", within)))?;
-    match done {
-        Ok(done) => Ok((said, done)),
-        Err(_) if said.code != Some(0) => Err(said.failed(ErrorKind::InvalidInput, "git refuses what came")),
-        Err(error) => Err(error),
-    }
+    tokio::time::timeout(within, all).await.unwrap_or_else(|_| Err(Error::deadline("git on the host", within)))
 }
 
 async fn kept(from: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>> {
@@ -174,7 +167,8 @@ pub(super) async fn pass_on(
         }
         to.flush().await.map_err(writing)
     };
-    let (said, ()) = ended(&mut child, within, passing).await?;
+    let (said, passed) = ended(&mut child, within, passing).await?;
+    passed?;
     said.content("git on the host failed").map(|_| ())
 }
 

@@ -56,16 +56,19 @@ impl Quarantine {
         };
         let mut complaint = Kept::new(MAX_COMPLAINT);
         let copying = async {
-            let exit = program.copy_output(&mut stdin, &mut complaint).await?;
+            let exit = program.copy_output(&mut stdin, &mut complaint).await;
             drop(stdin);
-            Ok(exit)
+            exit
         };
         let (said, exit) = git::ended(&mut child, limits.deadline, copying).await?;
-        if exit.status != Status::Code(0) {
+        if let Ok(exit) = &exit
+            && exit.status != Status::Code(0)
+        {
             let why = git::line(&complaint.bytes);
             return Err(Error::new(ErrorKind::InvalidInput, format!("git inside could not pack the work: {why}")));
         }
-        Self::accepted(&said, limits)
+        Self::accepted(&said, limits)?;
+        exit.map(|_| ())
     }
 
     /// Takes a pack that is at hand.

@@ -164,7 +164,7 @@ impl Fetch<'_> {
         let message = format!("image {} cannot be pulled from {}", self.image, self.source.resolve_registry());
         Error::new(ErrorKind::ImageMissing, message)
             .with_hint(
-                "is the name right, and the registry reachable and open to all? `sandbox import` takes a file instead",
+                "is the name right, and the registry reachable and open to all? `sandbox image import` takes a file instead",
             )
             .with_source(error)
     }

@@ -38,7 +38,7 @@ impl Scene {
         std::fs::write(host.path().join("file"), "one\n").unwrap();
         git(host.path(), &["add", "file"]);
         git(host.path(), &["commit", "-q", "-m", "first"]);
-        git(host.path(), &["bundle", "create", "-q", "bundle", "main"]);
+        git(host.path(), &["bundle", "create", "-q", "bundle", "HEAD", "main"]);
         let bundle = std::fs::read(host.path().join("bundle")).unwrap();
         std::fs::remove_file(host.path().join("bundle")).unwrap();
         sandbox.write("/tmp/bundle", bundle).await.unwrap();
@@ -51,7 +51,7 @@ impl Scene {
         let settings = "export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b";
         let script = format!("set -e; {settings}; cd {INSIDE} 2>/dev/null || cd; {script}");
         let output = self.sandbox.command("sh").args(["-c", &script]).output().await.unwrap();
-        assert_eq!(output.exit.status, Status::Code(0), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.exit.status, Status::Code(0), "{script}: {output:?}");
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
@@ -94,12 +94,17 @@ async fn commits_come_back(fixture: Fixture) {
     assert_eq!(git(scene.host.path(), &["rev-parse", "HEAD"]), head);
     assert_eq!(git(scene.host.path(), &["status", "--porcelain"]), "");
 
-    // What the host has by now does not come a second time, and a rewritten branch moves the reference.
+    // What the host has by now does not come a second time.
     let small = WorkLimits { bytes: 10_000, ..WorkLimits::default() };
-    let tip = scene.inside("git commit -q --amend -m 'third, again'; git rev-parse HEAD").await;
+    let tip = scene.inside("echo three >file; git commit -qam fourth; git rev-parse HEAD").await;
     let reference = scene.fetch("topic", small).await.unwrap().land(scene.sandbox.id()).await.unwrap();
     assert_eq!(git(scene.host.path(), &["rev-parse", &reference]), tip);
-    scene.inside("head -c 300000 /dev/urandom >more; git add .; git commit -qm fourth").await;
+    // A branch that was rewritten moves the reference.
+    let tip = scene.inside("git commit -q --amend -m 'fourth, again'; git rev-parse HEAD").await;
+    let work = scene.fetch("topic", WorkLimits::default()).await.unwrap();
+    assert_eq!(work.land(scene.sandbox.id()).await.unwrap(), reference);
+    assert_eq!(git(scene.host.path(), &["rev-parse", &reference]), tip);
+    scene.inside("head -c 300000 /dev/urandom >more; git add .; git commit -qm fifth").await;
     let error = scene.fetch("topic", small).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Exhausted, "{error}");
     scene.end().await;
