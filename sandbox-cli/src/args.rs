@@ -66,6 +66,9 @@ pub(crate) enum Verb {
     /// List sandboxes
     #[command(visible_alias = "list", after_help = LS_HELP)]
     Ls,
+    /// List where a sandbox went, and where it was not let
+    #[command(after_help = EGRESS_HELP)]
+    Egress(EgressArgs),
     /// Show what was asked of a sandbox and what is in force, control by control
     #[command(after_help = INSPECT_HELP)]
     Inspect(InspectArgs),
@@ -134,6 +137,9 @@ pub(crate) struct SandboxArgs {
     /// Time after which the sandbox is taken down, such as 30m or 8h
     #[arg(long, value_name = "TIME")]
     pub(crate) lifetime: Option<Span>,
+    /// Reach nothing, whatever the policy allows
+    #[arg(long)]
+    pub(crate) no_network: bool,
     /// Make the root file system read-only
     #[arg(long)]
     pub(crate) read_only: bool,
@@ -176,6 +182,9 @@ pub(crate) struct RunArgs {
     /// At the end, print on standard error what was in force, control by control
     #[arg(long)]
     pub(crate) report: bool,
+    /// At the end, print on standard error the least policy for where the program went, and where it would have gone
+    #[arg(long)]
+    pub(crate) learn: bool,
     #[command(flatten)]
     pub(crate) terminal: TerminalArgs,
     /// The program and its arguments
@@ -223,6 +232,13 @@ pub(crate) struct CpArgs {
     /// Where to: PATH or ID:PATH, or `-` for a file's bytes on standard output
     #[arg(value_parser = values::place())]
     pub(crate) target: Place,
+}
+
+/// `egress`.
+#[derive(Debug, Args)]
+pub(crate) struct EgressArgs {
+    /// The sandbox's id, or at least four digits of its beginning
+    pub(crate) id: String,
 }
 
 /// `inspect`.
@@ -328,6 +344,7 @@ Exit codes:
 Examples:
   sandbox run -- echo hello
   sandbox run --image rust:1 --workspace . --timeout 10m --report -- cargo test
+  sandbox run --policy open --learn -- npm install
   sandbox run --image debian:12 --workspace .:ro --policy maximum -- ls /workspace
   echo 'print(6 * 7)' | sandbox run --image python:3 -- python3 -";
 
@@ -367,6 +384,14 @@ const LS_HELP: &str = "\
 Examples:
   sandbox ls
   sandbox ls --json";
+
+const EGRESS_HELP: &str = "\
+A sandbox has no network: programs inside find a proxy by the usual variables (HTTPS_PROXY and others), which asks
+the policy. What is denied is answered with the rule, the reason and what would allow it.
+
+Examples:
+  sandbox egress 3f9c
+  sandbox egress 3f9c --json";
 
 const INSPECT_HELP: &str = "\
 Examples:

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sandbox_core::{Command, ErrorKind, Guest, Owner, RunRoot, SandboxId};
+use sandbox_runtime::LedgerEntry;
 use tokio::net::UnixStream;
 
 use crate::failure::{Failure, Result};
@@ -83,6 +84,14 @@ impl Attachment {
 pub(crate) async fn inspect(root: &RunRoot, id: SandboxId) -> Result<Inspection> {
     match ask(root, id, Ask::Inspect, ANSWER_WITHIN).await? {
         (_, Answer::Inspected(json)) => serde_json::from_str(&json).map_err(|error| unexpected(id).with_cause(error)),
+        _ => Err(unexpected(id)),
+    }
+}
+
+/// Asks where a sandbox went.
+pub(crate) async fn egress(root: &RunRoot, id: SandboxId) -> Result<Vec<LedgerEntry>> {
+    match ask(root, id, Ask::Egress, ANSWER_WITHIN).await? {
+        (_, Answer::Egress(json)) => serde_json::from_str(&json).map_err(|error| unexpected(id).with_cause(error)),
         _ => Err(unexpected(id)),
     }
 }

@@ -4,6 +4,7 @@ mod cleanup;
 mod cp;
 mod doctor;
 mod down;
+mod egress;
 mod exec;
 mod import;
 mod inspect;
@@ -31,6 +32,7 @@ pub(crate) fn run(config: &Config, cli: Cli) -> Result<u8> {
         Verb::Diff(arguments) => wait(work::run(config, work::Wanted::Diff, arguments)),
         Verb::Doctor => wait(doctor::run(config)),
         Verb::Down(arguments) => wait(down::run(config, arguments)),
+        Verb::Egress(arguments) => wait(egress::run(config, arguments)),
         Verb::Exec(arguments) => wait(exec::run(config, arguments)),
         Verb::Image(ImageVerb::Import(arguments)) => wait(import::run(config, arguments)),
         Verb::Image(ImageVerb::Pull(arguments)) => wait(pull::run(config, arguments)),

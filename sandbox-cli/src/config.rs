@@ -15,7 +15,7 @@ use sandbox_core::RunRoot;
 
 pub(crate) use engine::Choice;
 pub(crate) use policy::Chosen;
-pub(crate) use sandbox::limits;
+pub(crate) use sandbox::{limits, network};
 
 use crate::args::Global;
 use crate::render::{Form, Screen, Volume};

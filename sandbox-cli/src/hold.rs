@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sandbox_core::{ErrorKind, Guest, RunRoot, Sandbox};
+use sandbox_core::{ErrorKind, Guest, RunRoot, Sandbox, SandboxId};
 use sandbox_guest::wire::Request;
 use sandbox_policy::Access;
+use sandbox_runtime::{EgressProxy, LedgerEntry};
+use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -39,13 +41,15 @@ struct Service {
     guest: Guest,
     attached: Attached,
     inspection: Inspection,
+    egress: Option<EgressProxy>,
+    sandbox: SandboxId,
     room: Semaphore,
     down: mpsc::Sender<UnixStream>,
 }
 
 impl Holder {
     /// Listens in the sandbox's run directory, which only this user may enter.
-    pub(crate) fn open(sandbox: &Sandbox, root: &RunRoot) -> Result<Self> {
+    pub(crate) fn open(sandbox: &Sandbox, egress: Option<EgressProxy>, root: &RunRoot) -> Result<Self> {
         let path = socket_of(root, sandbox);
         let listener = UnixListener::bind(&path)
             .map_err(|error| Failure::io(format!("cannot listen on {}", path.display()), error))?;
@@ -55,6 +59,8 @@ impl Holder {
             guest: sandbox.guest().clone(),
             attached: attached(sandbox),
             inspection: Inspection::of(sandbox, started),
+            egress,
+            sandbox: sandbox.id(),
             room: Semaphore::new(MAX_CONNECTIONS),
             down: ask_down,
         });
@@ -118,17 +124,16 @@ impl Service {
                     self.pass_on(&stream).await;
                 }
             }
-            Ask::Inspect => {
-                let answer = match serde_json::to_string(&self.inspection) {
-                    Ok(json) => Answer::Inspected(json),
-                    Err(error) => Answer::failed(&Failure::new(ErrorKind::Io, error.to_string())),
-                };
-                // Who has gone needs no answer.
-                let _ = send(&stream, &answer).await;
-            }
+            Ask::Egress => tell(&stream, &self.ledger(), Answer::Egress).await,
+            Ask::Inspect => tell(&stream, &self.inspection, Answer::Inspected).await,
             // Whoever receives it holds it until the end; if nobody does, the end has come.
             Ask::Down => drop(self.down.send(stream).await),
         }
+    }
+
+    /// Where the sandbox went; nowhere, if it has no way out.
+    fn ledger(&self) -> Vec<LedgerEntry> {
+        self.egress.as_ref().and_then(|egress| egress.ledger(self.sandbox)).unwrap_or_default()
     }
 
     /// Hands requests to the guest until the client or the guest has gone. Each brings its own control, so answers and
@@ -145,6 +150,16 @@ impl Service {
             }
         }
     }
+}
+
+/// Answers with JSON.
+async fn tell(stream: &UnixStream, what: &impl Serialize, answer: impl FnOnce(String) -> Answer) {
+    let answer = match serde_json::to_string(what) {
+        Ok(json) => answer(json),
+        Err(error) => Answer::failed(&Failure::new(ErrorKind::Io, error.to_string())),
+    };
+    // Who has gone needs no answer.
+    let _ = send(stream, &answer).await;
 }
 
 /// The path of the control socket.

@@ -12,6 +12,7 @@ mod exit;
 mod failure;
 mod hold;
 mod inspection;
+mod learn;
 mod progress;
 mod protocol;
 mod pump;

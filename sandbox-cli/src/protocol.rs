@@ -30,6 +30,8 @@ pub(crate) const FRAME_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) enum Ask {
     /// To speak to the guest.
     Attach,
+    /// To see where the sandbox went.
+    Egress,
     /// To see the report.
     Inspect,
     /// That the sandbox is taken down.
@@ -43,6 +45,8 @@ pub(crate) enum Answer {
     Attached(Attached),
     /// The sandbox is gone.
     Down,
+    /// Where the sandbox went, as JSON.
+    Egress(String),
     /// A [`Failure`], as JSON.
     Failed(String),
     /// The report, as JSON.

@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use sandbox_core::{ErrorKind, Runtime, Sandbox};
+use sandbox_runtime::EgressProxy;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -103,17 +104,23 @@ async fn hold(stream: &UnixStream, signals: &mut Signals) -> Result<()> {
     let plan = receive::<String>(stream).await.map_err(failed)?.ok_or_else(abandoned)?.0;
     let Plan { global, sandbox } = serde_json::from_str(&plan).map_err(|error| failed(error.into()))?;
     let config = Config::new(&global);
-    let sandbox = start(&config, &sandbox, stream, signals).await?;
-    let served = serve(&config, &sandbox, stream, signals).await;
+    let (sandbox, egress) = start(&config, &sandbox, stream, signals).await?;
+    let served = serve(&config, &sandbox, egress, stream, signals).await;
     let ended = sandbox.destroy().await.map(|_| ()).map_err(Failure::from);
     served?.finish(&ended).await;
     Ok(())
 }
 
 /// Serves other commands until the sandbox is to end.
-async fn serve(config: &Config, sandbox: &Sandbox, stream: &UnixStream, signals: &mut Signals) -> Result<Holder> {
+async fn serve(
+    config: &Config,
+    sandbox: &Sandbox,
+    egress: Option<EgressProxy>,
+    stream: &UnixStream,
+    signals: &mut Signals,
+) -> Result<Holder> {
     let failed = |error| Failure::io("cannot hear from `up`", error);
-    let mut holder = Holder::open(sandbox, &config.run_root)?;
+    let mut holder = Holder::open(sandbox, egress, &config.run_root)?;
     // No directory of the user's is kept busy.
     std::env::set_current_dir("/").map_err(|error| Failure::io("cannot leave the working directory", error))?;
     tell(stream, &News::Ready(sandbox.id().to_string())).await.map_err(failed)?;
@@ -135,9 +142,10 @@ async fn start(
     arguments: &SandboxArgs,
     stream: &UnixStream,
     signals: &mut Signals,
-) -> Result<Sandbox> {
+) -> Result<(Sandbox, Option<EgressProxy>)> {
     let (steps, mut queue) = mpsc::channel::<Step>(STEPS);
     let mut wanted = config.wanted(arguments)?;
+    let egress = wanted.egress.clone();
     let (sink, mut destroyed) = Sink::new(wanted.take_audit(), move |step| {
         // Where `up` is slow to look, it misses a step.
         let _ = steps.try_send(step.clone());
@@ -151,7 +159,7 @@ async fn start(
     });
     let given_up = loop {
         tokio::select! {
-            started = &mut starting => return started,
+            started = &mut starting => return started.map(|sandbox| (sandbox, egress)),
             Some(step) = queue.recv() => {
                 if tell(stream, &News::Step(step)).await.is_err() {
                     break abandoned();

@@ -4,8 +4,11 @@ mod versions;
 
 use std::path::Path;
 
-use sandbox_core::own_capabilities;
-use sandbox_policy::{Capabilities, Control, Policy, SandboxRequest, Support, Violation};
+use sandbox_core::{Gateway as _, Runtime, own_capabilities};
+use sandbox_policy::{
+    AddressRule, Capabilities, Control, Egress, EgressRule, Policy, SandboxRequest, Support, Violation,
+};
+use sandbox_runtime::EgressProxy;
 use serde::Serialize;
 
 use crate::config::{Choice, Config};
@@ -18,7 +21,7 @@ use versions::Installed;
 pub(super) async fn run(config: &Config) -> Result<u8> {
     let address = config.engine()?;
     let runtime = address.connect(config).await?;
-    let capabilities = runtime.capabilities().join(&own_capabilities());
+    let capabilities = capabilities(&*runtime);
     let run_root = config.run_root.ensure();
     let mut others = Vec::new();
     for other in config.other_engines(&address) {
@@ -38,9 +41,15 @@ pub(super) async fn run(config: &Config) -> Result<u8> {
         controls: controls(&capabilities),
         others,
         versions,
+        internal: internal(&config.policy(None, &[])?.policy),
     };
     config.screen.answer(&diagnosis, || diagnosis.text())?;
     Ok(if diagnosis.is_ready() { 0 } else { exit::FAILED })
+}
+
+/// What holds with an engine: the guest, the sandbox's task and the gateways are there with each.
+fn capabilities(runtime: &dyn Runtime) -> Capabilities {
+    runtime.capabilities().join(&own_capabilities()).join(&EgressProxy::new().capabilities())
 }
 
 /// What keeps a sandbox under the standard policy from being granted here.
@@ -65,6 +74,22 @@ fn controls(capabilities: &Capabilities) -> Vec<ControlRow> {
     Control::ALL.iter().map(row).collect()
 }
 
+/// The addresses beside public ones that rules name.
+fn internal(policy: &Policy) -> Vec<Internal> {
+    let Egress::Allowlist { lists, addresses: AddressRule::Named } = policy.egress() else { return Vec::new() };
+    let rules = lists.iter().flat_map(|list| &list.rules).filter(|rule| !rule.addresses().is_empty());
+    let named = |rule: &EgressRule| rule.addresses().iter().map(ToString::to_string).collect();
+    rules.map(|rule| Internal { host: rule.host().to_string(), addresses: named(rule) }).collect()
+}
+
+/// A host that may be at an address which is not public.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Internal {
+    host: String,
+    addresses: Vec<String>,
+}
+
 /// The kernel mounts version 2 alone with this file at its root (cgroups(7)).
 fn cgroup_version() -> u8 {
     if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { 2 } else { 1 }
@@ -82,6 +107,7 @@ struct Diagnosis {
     controls: Vec<ControlRow>,
     others: Vec<Other>,
     versions: Vec<Installed>,
+    internal: Vec<Internal>,
 }
 
 /// An engine that is there, and is not the one that is used.
@@ -102,7 +128,7 @@ impl Other {
         let (place, found_by) = (choice.place(), choice.found_by.clone());
         Ok(match choice.connect(config).await {
             Ok(runtime) => {
-                let capabilities = runtime.capabilities().join(&own_capabilities());
+                let capabilities = capabilities(&*runtime);
                 let (engine, missing) = (Some(runtime.info().into()), missing(&capabilities)?);
                 Self { place, found_by, engine, problem: None, missing, controls: controls(&capabilities) }
             }
@@ -162,6 +188,9 @@ impl Diagnosis {
         lines.extend(self.others.iter().map(Other::text));
         lines.push("\n".to_owned());
         lines.extend(self.versions.iter().map(Installed::text));
+        lines.extend(self.internal.iter().map(|Internal { host, addresses }| {
+            format!("internal: your policy lets sandboxes reach {host} at {}\n", addresses.join(", "))
+        }));
         let waivers: Vec<String> = self
             .missing
             .iter()

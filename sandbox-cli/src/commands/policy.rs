@@ -1,13 +1,14 @@
 //! `policy`: shows, checks and explains policies.
 
-use sandbox_core::{ErrorKind, own_capabilities};
+use sandbox_core::{ErrorKind, Gateway as _, own_capabilities};
 use sandbox_policy::{
     Control, DEFAULT_WORKSPACE_PATH, HostPath, ParseError, RootFilesystem, SandboxRequest, SandboxSpec, Workspace,
 };
+use sandbox_runtime::EgressProxy;
 use serde::Serialize;
 
 use crate::args::{PolicyArgs, PolicyCheckArgs, PolicyVerb, SandboxArgs};
-use crate::config::{Chosen, Config, limits};
+use crate::config::{Chosen, Config, limits, network};
 use crate::failure::{Failure, Result};
 use crate::render::table;
 
@@ -39,7 +40,8 @@ fn chosen(config: &Config, arguments: &PolicyArgs) -> Result<Chosen> {
 async fn check(config: &Config, PolicyCheckArgs { subject, sandbox }: PolicyCheckArgs) -> Result<()> {
     let choice = subject.as_deref().or(sandbox.policy.as_deref());
     let Chosen { policy, origin, ceiling } = config.policy(choice, &sandbox.waive)?;
-    let request = request(&sandbox)?;
+    let mut request = request(&sandbox)?;
+    request.network = network(&policy, &sandbox);
     let mut answer = Checked {
         policy: policy.name(),
         origin: origin.to_string(),
@@ -51,7 +53,8 @@ async fn check(config: &Config, PolicyCheckArgs { subject, sandbox }: PolicyChec
     };
     match config.connect().await {
         Ok(runtime) => {
-            let capabilities = runtime.capabilities().join(&own_capabilities());
+            let capabilities =
+                runtime.capabilities().join(&own_capabilities()).join(&EgressProxy::new().capabilities());
             let spec = policy.check(&request, &capabilities).map_err(sandbox_core::Error::from)?;
             answer.granted(runtime.info().endpoint.clone(), &spec);
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sandbox_core::{Cause, ErrorKind, Exit, Runtime, Sandbox, Status};
+use sandbox_runtime::EgressProxy;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -14,6 +15,7 @@ use crate::exit;
 use crate::failure::{Failure, Result};
 use crate::hold::Holder;
 use crate::inspection::{ControlView, controls, controls_text};
+use crate::learn;
 use crate::progress::{Progress, Sink};
 use crate::signals::Signals;
 use crate::terminal;
@@ -22,13 +24,15 @@ pub(super) async fn run(config: &Config, arguments: RunArgs) -> Result<u8> {
     let mut signals = Signals::install()?;
     let streams = terminal::streams(arguments.terminal)?;
     let began = Instant::now();
-    let sandbox = match start(config, &arguments, &mut signals).await? {
-        Started::Ready(sandbox) => *sandbox,
+    let (sandbox, egress) = match start(config, &arguments, &mut signals).await? {
+        Started::Ready(sandbox, egress) => (*sandbox, egress),
         Started::GivenUp(signal) => return Ok(exit::after_signal(signal)),
     };
     let started = began.elapsed();
 
-    let ran = attend_in(config, &sandbox, &arguments, streams, &mut signals).await;
+    let ran = attend_in(config, &sandbox, egress.clone(), &arguments, streams, &mut signals).await;
+    let went = egress.and_then(|egress| egress.ledger(sandbox.id())).unwrap_or_default();
+    let learned = arguments.learn.then(|| learn::policy(&went, sandbox.spec().egress()));
     let controls = controls(&sandbox);
     let ended_by_itself = sandbox.destroy().await;
     let (ran, holder) = ran;
@@ -55,6 +59,10 @@ pub(super) async fn run(config: &Config, arguments: RunArgs) -> Result<u8> {
         // A standard error that nobody reads keeps no program from its exit code.
         let _ = config.screen.aside(&report, || report.text());
     }
+    if let Some(learned) = learned {
+        // As above.
+        let _ = config.screen.aside(&learned, || learned.to_string());
+    }
     match ended_by_itself {
         Ok(_) => Ok(ran.code()),
         Err(error) => Err(error.into()),
@@ -63,13 +71,14 @@ pub(super) async fn run(config: &Config, arguments: RunArgs) -> Result<u8> {
 
 enum Started {
     GivenUp(i32),
-    Ready(Box<Sandbox>),
+    Ready(Box<Sandbox>, Option<EgressProxy>),
 }
 
 /// Starts the sandbox; a signal meanwhile gives it up, and this returns when what had been made is gone.
 async fn start(config: &Config, arguments: &RunArgs, signals: &mut Signals) -> Result<Started> {
     let progress = Arc::new(Progress::new(config.screen));
     let mut wanted = config.wanted(&arguments.sandbox)?;
+    let egress = wanted.egress.clone();
     let shown = Arc::clone(&progress);
     let (sink, destroyed) = Sink::new(wanted.take_audit(), move |step| shown.show(step));
     let mut starting = Box::pin(async {
@@ -92,7 +101,7 @@ async fn start(config: &Config, arguments: &RunArgs, signals: &mut Signals) -> R
     if let Some(warning) = warning {
         config.screen.warn(&warning);
     }
-    Ok(Started::Ready(Box::new(sandbox)))
+    Ok(Started::Ready(Box::new(sandbox), egress))
 }
 
 /// Waits until a start that was given up has been undone, or until another signal says not to.
@@ -108,11 +117,12 @@ async fn gone(mut destroyed: watch::Receiver<bool>, signals: &mut Signals) {
 async fn attend_in(
     config: &Config,
     sandbox: &Sandbox,
+    egress: Option<EgressProxy>,
     arguments: &RunArgs,
     streams: Streams,
     signals: &mut Signals,
 ) -> (Result<Option<Ended>>, Option<Holder>) {
-    let mut holder = match Holder::open(sandbox, &config.run_root) {
+    let mut holder = match Holder::open(sandbox, egress, &config.run_root) {
         Ok(holder) => holder,
         Err(failure) => return (Err(failure), None),
     };

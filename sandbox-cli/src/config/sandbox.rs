@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sandbox_core::{ErrorKind, EventSink, Runtime, Sandbox, SandboxBuilder};
-use sandbox_policy::{Access, AgentUser, LimitsRequest, Policy, RootFilesystem};
+use sandbox_policy::{Access, AgentUser, Egress, LimitsRequest, NetworkRequest, NetworkRule, Policy, RootFilesystem};
+use sandbox_runtime::EgressProxy;
 
 use super::Config;
 use crate::args::{SandboxArgs, WorkspaceDirectory};
@@ -17,6 +18,8 @@ use crate::failure::{Failure, Result};
 pub(crate) struct Wanted {
     pub(crate) policy: Policy,
     pub(crate) audit: Option<Audit>,
+    /// The way out, if the policy has one and it is wanted.
+    pub(crate) egress: Option<EgressProxy>,
     image: String,
     agent: AgentUser,
     workspace: Option<WorkspaceDirectory>,
@@ -39,7 +42,8 @@ impl Config {
         let workspace = arguments.workspace.clone();
         let agent = arguments.user.unwrap_or_else(|| default_agent(workspace.as_ref().map(|it| it.path.as_path())));
         let audit = arguments.audit.as_deref().map(Audit::open).transpose()?;
-        Ok(Wanted { policy: chosen.policy, audit, image, agent, workspace, arguments: arguments.clone() })
+        let egress = (network(&chosen.policy, arguments) == NetworkRequest::Egress).then(EgressProxy::new);
+        Ok(Wanted { policy: chosen.policy, audit, egress, image, agent, workspace, arguments: arguments.clone() })
     }
 }
 
@@ -51,7 +55,7 @@ impl Wanted {
 
     /// Describes the sandbox to the library.
     pub(crate) fn builder(self, config: &Config, runtime: Arc<dyn Runtime>, sink: impl EventSink) -> SandboxBuilder {
-        let Self { policy, audit: _, image, agent, workspace, arguments } = self;
+        let Self { policy, audit: _, egress, image, agent, workspace, arguments } = self;
         let limits = limits(&arguments);
         let mut builder = Sandbox::builder()
             .shared_runtime(runtime)
@@ -63,6 +67,9 @@ impl Wanted {
             .events(sink);
         if let Some(WorkspaceDirectory { path, access }) = workspace {
             builder = builder.workspace_with(path, access);
+        }
+        if let Some(egress) = egress {
+            builder = builder.network(NetworkRequest::Egress).gateway(egress);
         }
         if arguments.read_only {
             builder = builder.root(RootFilesystem::ReadOnly);
@@ -96,6 +103,12 @@ impl Wanted {
             format!("the agent {agent} cannot write the workspace {path}, which belongs to {uid}:{gid}; see --user")
         })
     }
+}
+
+/// Whether there is a way out: where the policy has one, unless it is not wanted.
+pub(crate) fn network(policy: &Policy, arguments: &SandboxArgs) -> NetworkRequest {
+    let none = arguments.no_network || policy.network() == NetworkRule::None || *policy.egress() == Egress::None;
+    if none { NetworkRequest::None } else { NetworkRequest::Egress }
 }
 
 /// What was asked of each limit.

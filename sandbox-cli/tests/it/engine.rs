@@ -1,5 +1,6 @@
 //! What needs a real engine.
 
+mod egress;
 mod run;
 mod signals;
 pub(crate) mod terminal;

@@ -7,8 +7,8 @@ fn help_is_worth_reading() {
     let place = Place::without_engine();
     insta::assert_snapshot!("help", place.ok(&["--help"]));
     for verb in [
-        "run", "up", "exec", "shell", "cp", "ls", "inspect", "down", "pull", "diff", "patch", "image", "cleanup",
-        "doctor", "policy",
+        "run", "up", "exec", "shell", "cp", "ls", "egress", "inspect", "down", "pull", "diff", "patch", "image",
+        "cleanup", "doctor", "policy",
     ] {
         insta::assert_snapshot!(format!("help-{verb}"), place.ok(&[verb, "--help"]));
     }

@@ -54,7 +54,7 @@ fn a_doctor_lists_every_control() {
     let ran = place.sandbox(&["doctor", "--json"]);
     let diagnosis: Value = serde_json::from_str(&ran.stdout).unwrap();
     let keys: Vec<&String> = diagnosis.as_object().unwrap().keys().collect();
-    let expected = ["cgroup-version", "controls", "engine", "found-by", "missing", "others", "run-root"];
+    let expected = ["cgroup-version", "controls", "engine", "found-by", "internal", "missing", "others", "run-root"];
     assert_eq!(keys, [&expected[..], &["run-root-problem", "versions"]].concat());
     // What needs no engine is there as well, and is looked at in the same way.
     let others = diagnosis["others"].as_array().unwrap();
