@@ -39,6 +39,9 @@ impl Step {
             Event::Creating { .. } => Self::Working("making the container".to_owned()),
             Event::Starting { .. } => Self::Working("starting the container".to_owned()),
             Event::GatewayOpening { gateway } => Self::Working(format!("opening the gateway {gateway}")),
+            Event::ProtectionChecking { repository } => {
+                Self::Working(format!("looking at the default branch of {repository}"))
+            }
             Event::TokenMinting { repository } => Self::Working(format!("getting a token for {repository}")),
             _ => return None,
         })

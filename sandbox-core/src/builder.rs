@@ -254,6 +254,7 @@ impl SandboxBuilder {
             None if self.tokens.is_some() && request.repository.is_some() => self.policy.token().scopes.clone(),
             None => BTreeSet::new(),
         };
+        request.token = self.tokens.as_ref().and_then(|tokens| tokens.facts());
         for (name, value) in self.environment {
             let name: EnvName = name.parse().map_err(invalid)?;
             request.environment.insert(name, value.parse::<EnvValue>().map_err(invalid)?);

@@ -120,6 +120,11 @@ pub enum Event {
         /// The engine's id of it.
         container: String,
     },
+    /// The default branch's protection is about to be looked at, since the policy requires it.
+    ProtectionChecking {
+        /// The repository, `owner/name`.
+        repository: String,
+    },
     /// A token is about to be asked for.
     TokenMinting {
         /// The repository, `owner/name`.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use sandbox_guest::frame::{Incoming, Outgoing};
 use sandbox_guest::wire::{Hello, Identity, MAX_TO_GUEST, MAX_TO_HOST, PROTOCOL, Reply, Request, Setup};
-use sandbox_policy::{Capabilities, Control, Policy, SandboxRequest, SandboxSpec, Support};
+use sandbox_policy::{Capabilities, Control, Policy, ProtectionRule, SandboxRequest, SandboxSpec, Support};
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{oneshot, watch};
@@ -245,6 +245,14 @@ impl Start<'_> {
         let grant = RepoGrant { repository: repository.clone(), scopes: spec.scopes().clone() };
         let token = within("minting a token", provider.token(&grant)).await?;
         self.teardown.push(Undo::Token(Arc::clone(provider), token.clone()));
+        if spec.require_protected_default_branch() == ProtectionRule::Required {
+            self.events.announce(Event::ProtectionChecking { repository: repository.to_string() })?;
+            let found = within("looking at the default branch", provider.default_branch(&token)).await?;
+            spec.weigh_default_branch(&found).map_err(|refusal| {
+                self.events.report(Event::Refused { violations: refusal.violations().to_vec() });
+                Error::from(refusal).with_hint("protect the default branch, or let the policy do without")
+            })?;
+        }
         Ok(Some(token))
     }
 

@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use sandbox_policy::{Capabilities, RepoId, Scope};
+use sandbox_policy::{BranchProtection, Capabilities, RepoId, Scope, TokenFacts};
 use secrecy::SecretString;
 
 use crate::Result;
@@ -19,6 +19,11 @@ use crate::Result;
 pub trait TokenProvider: fmt::Debug + Send + Sync + 'static {
     /// What the provider guarantees of its tokens.
     fn capabilities(&self) -> Capabilities;
+
+    /// What is known of the token beforehand, for the policy to weigh; nothing where each sandbox has one of its own made.
+    fn facts(&self) -> Option<TokenFacts> {
+        None
+    }
 
     /// Gives out a token for one repository.
     ///
@@ -33,6 +38,16 @@ pub trait TokenProvider: fmt::Debug + Send + Sync + 'static {
     /// `Token`, if it has been taken back or a new one cannot be had.
     async fn renew(&self, token: &Token) -> Result<Token> {
         Ok(token.clone())
+    }
+
+    /// Finds out whether the default branch of the token's repository is protected. It is asked before anything is made,
+    /// where the policy wants to know.
+    ///
+    /// # Errors
+    /// Where nobody could be asked; what cannot be told is no error, and refuses the sandbox as well.
+    async fn default_branch(&self, token: &Token) -> Result<BranchProtection> {
+        let why = format!("who gives out tokens for {} does not look at branches", token.repository());
+        Ok(BranchProtection::Unknown { why })
     }
 
     /// Takes a token back, with all that it was renewed by. `Ok` means that it is of no more use, or that it is the user's own and stays theirs.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sandbox_core::{RepoGrant, Token, TokenProvider};
-use sandbox_policy::{Capabilities, Control, RepoId, Support};
+use sandbox_policy::{BranchProtection, Capabilities, Control, RepoId, Support};
 use tokio::sync::{oneshot, watch};
 
 pub use self::claim::AppIssuer;
@@ -307,6 +307,10 @@ impl TokenProvider for AppTokens {
     async fn renew(&self, token: &Token) -> sandbox_core::Result<Token> {
         let lease = self.inner.lease(token).ok_or_else(|| not_ours(token))?;
         self.renewed(&lease, When::Needed).await
+    }
+
+    async fn default_branch(&self, token: &Token) -> sandbox_core::Result<BranchProtection> {
+        Ok(self.inner.client.default_branch_protection(token).await?)
     }
 
     async fn revoke(&self, token: Token) -> sandbox_core::Result<()> {

@@ -2,10 +2,10 @@
 //!
 //! GitHub has no call that describes a fine-grained token, so a part of the answer is a guess, and is named one.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::StatusCode;
-use sandbox_policy::RepoId;
+use sandbox_policy::{RepoId, Span, TokenCarries, TokenFacts, TokenForm, TokenLife, TokenReach};
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -59,25 +59,27 @@ pub enum Reach {
 }
 
 impl PatReport {
-    /// Why the token breaks the rule that tokens are fine-grained and end within a time; empty if it keeps it.
-    pub fn broken_rules(&self, longest: Duration, now: SystemTime) -> Vec<String> {
-        let mut broken = Vec::new();
-        let days = longest.as_secs() / A_DAY;
-        match self.expiry {
-            Expiry::At(at) if at.duration_since(now).is_ok_and(|left| left > longest + SLACK) => {
-                broken.push(format!("it lives for longer than {days} days"));
+    /// Says the same in the policy's words, which decides whether the token will do.
+    pub fn facts(&self, now: SystemTime) -> TokenFacts {
+        let life = match self.expiry {
+            Expiry::At(at) => {
+                let left = at.duration_since(now).unwrap_or_default().as_secs();
+                TokenLife::Ends(Span::seconds(u32::try_from(left).unwrap_or(u32::MAX)))
             }
-            Expiry::At(_) => {}
-            Expiry::Never => broken.push(format!("it never expires, and {days} days are allowed")),
-            Expiry::Unreadable => broken.push("GitHub names its end in a form that cannot be read".to_owned()),
-        }
-        if self.kind == TokenKind::Classic {
-            broken.push("it is a classic token, which is good for all repositories of its user".to_owned());
-        }
-        if self.reach == Reach::Many {
-            broken.push("it reaches other repositories, too".to_owned());
-        }
-        broken
+            Expiry::Never => TokenLife::Never,
+            Expiry::Unreadable => TokenLife::Unreadable,
+        };
+        let reach = match self.reach {
+            Reach::LikelySingle => TokenReach::LikelySingle,
+            Reach::Many => TokenReach::Many,
+            Reach::Unknown => TokenReach::Unknown,
+            Reach::Verified => TokenReach::Verified,
+        };
+        let (form, carries) = match self.kind {
+            TokenKind::Classic => (TokenForm::Classic, TokenCarries::Scopes(self.scopes.clone().unwrap_or_default())),
+            _ => (TokenForm::FineGrained, TokenCarries::Unknown),
+        };
+        TokenFacts { form, life, reach, carries }
     }
 }
 
@@ -160,6 +162,3 @@ struct Repository {
 }
 
 const EXPIRY: &str = "github-authentication-token-expiration";
-const A_DAY: u64 = 24 * 60 * 60;
-/// A token that is made for thirty days ends at the end of the thirtieth.
-const SLACK: Duration = Duration::from_secs(A_DAY);

@@ -1,49 +1,102 @@
 //! A token that its user made and keeps.
 
+use std::time::SystemTime;
+
 use async_trait::async_trait;
 use sandbox_core::{Error, ErrorKind, RepoGrant, Result, Token, TokenProvider};
-use sandbox_policy::{Capabilities, Control, RepoId, Support};
+use sandbox_policy::{
+    BranchProtection, Capabilities, RepoId, Scope, TokenCarries, TokenFacts, TokenForm, TokenLife, TokenReach,
+};
 use secrecy::SecretString;
 
-use crate::TokenKind;
+use crate::{Client, Expiry, PatReport, TokenKind};
 
 /// Hands out one personal access token, for one repository and no other.
 ///
-/// Nothing is asked of GitHub, so what the token may really do, and for how long, is not known: a policy that asks for
-/// [`Control::ShortLivedToken`] or [`Control::TokenScope`], as any does that grants a token, refuses it unless both are waived.
+/// [`PersonalToken::checked`] asks GitHub what the token is good for, and the policy decides on the answer: a classic
+/// token, and one that lives for too long, are refused. GitHub does not tell which permissions a fine-grained token has,
+/// so [`Control::TokenScope`](sandbox_policy::Control::TokenScope) is never proved of one, and a policy must waive it by name.
 #[derive(Clone, Debug)]
 pub struct PersonalToken {
     token: Token,
+    form: TokenForm,
+    found: Option<(Client, PatReport)>,
+    at_end: AtEnd,
+}
+
+/// What becomes of the token at the end of its sandbox.
+#[derive(Clone, Debug)]
+enum AtEnd {
+    Keep,
+    Revoke(Client),
 }
 
 impl PersonalToken {
-    /// Binds a token to the repository that it was made for.
+    /// Binds a token to the repository that it was made for, and asks nobody about it. Then nothing is known of it, and a
+    /// policy must waive both controls of tokens.
     ///
     /// # Errors
     /// `Token` if it is no personal access token of GitHub's.
     pub fn new(repository: RepoId, secret: SecretString) -> Result<Self> {
-        match TokenKind::of(&secret) {
-            Some(TokenKind::Classic | TokenKind::FineGrained) => Ok(Self { token: Token::new(repository, secret) }),
+        let form = match TokenKind::of(&secret) {
+            Some(TokenKind::Classic) => TokenForm::Classic,
+            Some(TokenKind::FineGrained) => TokenForm::FineGrained,
             found => {
                 let found = found.map_or("no token of GitHub's".to_owned(), |kind| format!("a token of kind {kind:?}"));
                 let message = format!("the token for {repository} is {found}, a personal access token is needed");
                 let hint = "make a fine-grained token for the one repository; it begins with `github_pat_`";
-                Err(Error::new(ErrorKind::Token, message).with_hint(hint))
+                return Err(Error::new(ErrorKind::Token, message).with_hint(hint));
             }
+        };
+        Ok(Self { token: Token::new(repository, secret), form, found: None, at_end: AtEnd::Keep })
+    }
+
+    /// Binds a token to its repository, after GitHub was asked what it is good for.
+    ///
+    /// # Errors
+    /// As [`PersonalToken::new`] and [`Client::check_pat`].
+    pub async fn checked(client: &Client, repository: RepoId, secret: SecretString) -> Result<Self> {
+        let mut checked = Self::new(repository, secret)?;
+        let report = client.check_pat(checked.token.secret(), checked.token.repository()).await?;
+        if let Expiry::At(at) = report.expiry {
+            checked.token = checked.token.until(at);
         }
+        checked.found = Some((client.clone(), report));
+        Ok(checked)
+    }
+
+    /// Has the token revoked at the end of its sandbox, for good: its user must make a new one for the next.
+    #[must_use]
+    pub fn revoked_at_end(mut self, client: &Client) -> Self {
+        self.at_end = AtEnd::Revoke(client.clone());
+        self
+    }
+
+    /// What GitHub said of it, if it was asked.
+    pub fn report(&self) -> Option<&PatReport> {
+        self.found.as_ref().map(|(_, report)| report)
+    }
+
+    fn facts_now(&self) -> TokenFacts {
+        let unasked = TokenFacts {
+            form: self.form,
+            life: TokenLife::Unasked,
+            reach: TokenReach::Unknown,
+            carries: TokenCarries::Unknown,
+        };
+        self.report().map_or(unasked, |report| report.facts(SystemTime::now()))
     }
 }
 
 #[async_trait]
 impl TokenProvider for PersonalToken {
+    /// What holds whatever is granted; the policy weighs the rest by the facts.
     fn capabilities(&self) -> Capabilities {
-        let why = "a personal access token lives as long as its user chose";
-        let hint = "use a GitHub App's installation tokens, or waive short-lived-token";
-        let lives = Support::Unsupported { why: why.to_owned(), hint: hint.to_owned() };
-        let why = "nobody has asked GitHub what the token may do";
-        let hint = "use a GitHub App's installation tokens, or waive token-scope";
-        let may = Support::Unsupported { why: why.to_owned(), hint: hint.to_owned() };
-        Capabilities::new().with(Control::ShortLivedToken, lives).with(Control::TokenScope, may)
+        self.facts_now().capabilities(&Scope::ALL.iter().copied().collect())
+    }
+
+    fn facts(&self) -> Option<TokenFacts> {
+        Some(self.facts_now())
     }
 
     async fn token(&self, grant: &RepoGrant) -> Result<Token> {
@@ -56,14 +109,26 @@ impl TokenProvider for PersonalToken {
             .with_hint("each repository has a token of its own"))
     }
 
-    /// The token is its user's: it is forgotten here, and stays good until it expires or its user revokes it.
-    async fn revoke(&self, _: Token) -> Result<()> {
-        Ok(())
+    async fn default_branch(&self, token: &Token) -> Result<BranchProtection> {
+        match &self.found {
+            Some((client, _)) => Ok(client.default_branch_protection(token).await?),
+            None => Ok(BranchProtection::Unknown { why: "nobody has asked GitHub about the token".to_owned() }),
+        }
+    }
+
+    /// The token is its user's: it is forgotten here, and stays good until it expires or its user revokes it, unless they
+    /// [asked](PersonalToken::revoked_at_end) for its end.
+    async fn revoke(&self, token: Token) -> Result<()> {
+        match &self.at_end {
+            AtEnd::Keep => Ok(()),
+            AtEnd::Revoke(client) => Ok(client.revoke(token.secret()).await.map(drop)?),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use sandbox_policy::{Control, Support};
     use secrecy::ExposeSecret as _;
 
     use super::*;
@@ -75,7 +140,7 @@ mod tests {
     }
 
     fn grant(repository: &str) -> RepoGrant {
-        RepoGrant { repository: repository.parse().unwrap(), scopes: [sandbox_policy::Scope::Repo].into() }
+        RepoGrant { repository: repository.parse().unwrap(), scopes: [Scope::Repo].into() }
     }
 
     #[tokio::test]

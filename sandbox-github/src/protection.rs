@@ -4,7 +4,8 @@
 //! (<https://docs.github.com/en/rest/repos/rules#get-rules-for-a-branch>); it needs no more than `metadata: read`.
 
 use http::{Method, StatusCode};
-use sandbox_policy::{Branch, RepoId};
+use sandbox_core::Token;
+use sandbox_policy::{Branch, BranchProtection, RepoId};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -60,6 +61,34 @@ impl Client {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Reads the name of a repository's default branch.
+    ///
+    /// # Errors
+    /// `NotFound` if the repository is out of the credential's reach; `Moved` if it was renamed.
+    pub async fn default_branch(&self, secret: &SecretString, repository: &RepoId) -> Result<Branch> {
+        let what = format!("reading {repository}");
+        let call =
+            Call::get(&["repos", repository.owner(), repository.name()], what.clone()).bearer(secret).remembered();
+        let DefaultBranch { default_branch, full_name } = self.send(&call).await?.json()?;
+        if full_name.parse::<RepoId>().ok().as_ref() != Some(repository) {
+            return Err(Error::Moved { what });
+        }
+        default_branch
+            .parse()
+            .map_err(|_| Error::Unreadable { what, why: "a default branch of no good name".to_owned() })
+    }
+
+    /// Says of the default branch of a token's repository what a policy wants to know.
+    pub(crate) async fn default_branch_protection(&self, token: &Token) -> Result<BranchProtection> {
+        let (secret, repository) = (token.secret(), token.repository());
+        let branch = self.default_branch(secret, repository).await?;
+        Ok(match self.protection(secret, repository, &branch).await? {
+            Protection::Protected(_) => BranchProtection::Protected,
+            Protection::Unknown(why) => BranchProtection::Unknown { why },
+            Protection::Unprotected => BranchProtection::Unprotected,
+        })
     }
 
     /// Makes a proposed ruleset; returns its number. It needs `administration: write`.
@@ -131,6 +160,12 @@ struct Rule {
 #[derive(Deserialize)]
 struct BranchState {
     protected: bool,
+}
+
+#[derive(Deserialize)]
+struct DefaultBranch {
+    default_branch: String,
+    full_name: String,
 }
 
 #[derive(Deserialize)]

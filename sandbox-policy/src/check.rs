@@ -1,11 +1,12 @@
 //! The decision: whether a request may have its sandbox.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::parse::clip;
 use crate::{
     Access, ByteSize, Capabilities, Control, CredentialName, Credentials, DigestRule, Egress, GuestPath,
-    NetworkRequest, NetworkRule, Permission, Policy, PolicyError, RootFilesystem, RootRule, SandboxRequest,
+    NetworkRequest, NetworkRule, Permission, Policy, PolicyError, RepoId, RootFilesystem, RootRule, SandboxRequest,
     SandboxSpec, Scope, SudoRequest, SudoRule, Support, Tmpfs, UserNamespaceRule, Violation, Workspace, bounds, mount,
 };
 
@@ -29,6 +30,7 @@ impl Policy {
             credentials,
             sudo,
             scopes,
+            token,
             environment,
         } = request;
         if self.sandboxes == Permission::Deny {
@@ -65,13 +67,11 @@ impl Policy {
             SudoRequest::Deny => SudoRule::Deny,
             SudoRequest::Allow => self.sudo,
         };
-        let beyond: Vec<&str> = scopes.difference(&self.token.scopes).map(|scope| scope.as_str()).collect();
-        if !beyond.is_empty() {
-            violations.push(denied("scopes", &beyond.join(" "), &allowed_scopes(&self.token.scopes)));
-        }
-        if repository.is_none() && !scopes.is_empty() {
-            let asked: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
-            violations.push(denied("scopes", &asked.join(" "), "none without a repository"));
+        self.weigh_scopes(repository.as_ref(), scopes, &mut violations);
+        let mut capabilities = Cow::Borrowed(capabilities);
+        if let (Some(token), false) = (token, scopes.is_empty()) {
+            violations.extend(token.violations(&self.token));
+            capabilities = Cow::Owned(capabilities.join(&token.capabilities(scopes)));
         }
         let environment_bytes: usize =
             environment.iter().map(|(name, value)| name.as_str().len() + value.as_str().len() + 2).sum();
@@ -90,7 +90,7 @@ impl Policy {
         }
 
         let needed = needed(root, *network, sudo, scopes, self.user_namespace);
-        let Enforcement { required, waived } = self.enforce(needed, capabilities, &mut violations);
+        let Enforcement { required, waived } = self.enforce(needed, &capabilities, &mut violations);
 
         let mut violations = violations.into_iter();
         if let Some(first) = violations.next() {
@@ -112,6 +112,7 @@ impl Policy {
             credentials,
             sudo,
             scopes: scopes.clone(),
+            require_protected_default_branch: self.token.protection_for(scopes),
             user_namespace: self.user_namespace,
             environment: environment.clone(),
             required,
@@ -155,6 +156,16 @@ impl Policy {
             }
         }
         granted
+    }
+
+    fn weigh_scopes(&self, repository: Option<&RepoId>, asked: &BTreeSet<Scope>, violations: &mut Vec<Violation>) {
+        let beyond: Vec<&str> = asked.difference(&self.token.scopes).map(|scope| scope.as_str()).collect();
+        if !beyond.is_empty() {
+            violations.push(denied("scopes", &beyond.join(" "), &scope_words(&self.token.scopes)));
+        }
+        if repository.is_none() && !asked.is_empty() {
+            violations.push(denied("scopes", &scope_words(asked), "none without a repository"));
+        }
     }
 
     /// Sorts the needed controls into those that are enforced and those that are waived, and notes
@@ -238,12 +249,12 @@ fn tmpfs(root: RootFilesystem, memory: ByteSize, workspace: Option<&Workspace>) 
         .collect()
 }
 
-fn allowed_scopes(scopes: &BTreeSet<Scope>) -> String {
+fn scope_words(scopes: &BTreeSet<Scope>) -> String {
     let words: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
     if words.is_empty() { "none".to_owned() } else { words.join(" ") }
 }
 
-fn denied(field: &str, requested: &str, allowed: &str) -> Violation {
+pub(crate) fn denied(field: &str, requested: &str, allowed: &str) -> Violation {
     Violation::Denied { field: field.to_owned(), requested: clip(requested), allowed: allowed.to_owned() }
 }
 

@@ -100,7 +100,7 @@ impl Policy {
             user_namespace,
             image: ImageRule { require_digest, pull },
             workspace,
-            token: TokenRule { scopes },
+            token: TokenRule { scopes, classic, lifetime: token_lifetime, require_protected_default_branch },
             waived,
         } = self;
         let mut text = String::from("version = 1\n");
@@ -129,6 +129,9 @@ impl Policy {
         line(format_args!("\n[image]\ndigest = \"{require_digest}\""));
         line(format_args!("pull = \"{pull}\""));
         line(format_args!("\n[token]\nscopes = [{}]", quoted(scopes)));
+        line(format_args!("classic = \"{classic}\""));
+        line(format_args!("lifetime = \"{token_lifetime}\""));
+        line(format_args!("protected-default-branch = \"{require_protected_default_branch}\""));
         egress::write(egress, &mut text);
         credential::write(credentials, &mut text);
         text
@@ -178,6 +181,11 @@ fn read_token(root: &Table<'_>, base: TokenRule) -> Result<TokenRule, DocumentEr
             Some(scopes) => scopes.into_iter().collect(),
             None => base.scopes,
         },
+        classic: token.string("classic")?.unwrap_or(base.classic),
+        lifetime: token.string("lifetime")?.unwrap_or(base.lifetime),
+        require_protected_default_branch: token
+            .string("protected-default-branch")?
+            .unwrap_or(base.require_protected_default_branch),
     })
 }
 
@@ -235,7 +243,7 @@ const TOP_KEYS: [&str; 15] = [
 ];
 const LIMIT_KEYS: [&str; 6] = ["cpus", "memory", "disk", "processes", "open-files", "lifetime"];
 const IMAGE_KEYS: [&str; 2] = ["digest", "pull"];
-const TOKEN_KEYS: [&str; 1] = ["scopes"];
+const TOKEN_KEYS: [&str; 4] = ["scopes", "classic", "lifetime", "protected-default-branch"];
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! A policy in words, for people.
 
 use crate::{
-    AddressRule, Allowlist, DigestRule, Egress, ImageRule, Limits, NetworkRule, Permission, Policy, PullRule, RootRule,
-    SudoRule, TokenRule, UserNamespaceRule, WorkspaceRule,
+    AddressRule, Allowlist, ClassicRule, DigestRule, Egress, ImageRule, Limits, NetworkRule, Permission, Policy,
+    ProtectionRule, PullRule, RootRule, SudoRule, TokenRule, UserNamespaceRule, WorkspaceRule,
 };
 
 /// Says what one part of a policy is set to and what that means.
@@ -33,7 +33,7 @@ impl Policy {
             user_namespace,
             image: ImageRule { require_digest, pull },
             workspace,
-            token: TokenRule { scopes },
+            token: TokenRule { scopes, classic, lifetime: token_lifetime, require_protected_default_branch },
             waived,
         } = self;
         let part = |field, value: &dyn ToString, meaning| Explanation { field, value: value.to_string(), meaning };
@@ -81,6 +81,13 @@ impl Policy {
                 "token.scopes",
                 &listed(scopes.iter().map(|scope| scope.as_str())),
                 "what the repository's token may at most be used for",
+            ),
+            part("token.classic", classic, explain_classic(*classic)),
+            part("token.lifetime", token_lifetime, "how long a token may at most still live, give or take a day"),
+            part(
+                "token.protected-default-branch",
+                require_protected_default_branch,
+                explain_protection(*require_protected_default_branch),
             ),
         ]
     }
@@ -177,6 +184,20 @@ fn explain_pull(rule: PullRule) -> &'static str {
     match rule {
         PullRule::IfMissing => "an image that the engine lacks is fetched from its registry",
         PullRule::Never => "an image is never fetched: the engine must have it",
+    }
+}
+
+fn explain_classic(rule: ClassicRule) -> &'static str {
+    match rule {
+        ClassicRule::Allow => "a token that is good for all repositories of its user will do",
+        ClassicRule::Deny => "a token that is good for all repositories of its user is refused",
+    }
+}
+
+fn explain_protection(rule: ProtectionRule) -> &'static str {
+    match rule {
+        ProtectionRule::Optional => "the default branch need not be protected",
+        ProtectionRule::Required => "there is no token unless the default branch is known to be protected",
     }
 }
 

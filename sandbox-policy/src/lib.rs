@@ -52,6 +52,7 @@ mod size;
 mod span;
 mod spec;
 mod sudo;
+mod token;
 mod violation;
 
 pub use address::{Exception, NotPublic, check_public};
@@ -89,4 +90,7 @@ pub use size::ByteSize;
 pub use span::Span;
 pub use spec::{SandboxSpec, Tmpfs};
 pub use sudo::{Keep, Login, SUDO_CAPABILITIES, SudoAction, SudoCall, SudoDecision, Variable};
+pub use token::{
+    BranchProtection, ClassicRule, ProtectionRule, TokenCarries, TokenFacts, TokenForm, TokenLife, TokenReach,
+};
 pub use violation::{PolicyError, Violation};

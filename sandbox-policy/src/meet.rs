@@ -114,13 +114,22 @@ impl ImageRule {
 
 impl TokenRule {
     fn meet(&self, other: &Self) -> Self {
-        let Self { scopes } = self;
-        Self { scopes: scopes.intersection(&other.scopes).copied().collect() }
+        let Self { scopes, classic, lifetime, require_protected_default_branch } = self;
+        Self {
+            scopes: scopes.intersection(&other.scopes).copied().collect(),
+            classic: *classic.min(&other.classic),
+            lifetime: *lifetime.min(&other.lifetime),
+            require_protected_default_branch: *require_protected_default_branch
+                .min(&other.require_protected_default_branch),
+        }
     }
 
     fn is_within(&self, other: &Self) -> bool {
-        let Self { scopes } = self;
+        let Self { scopes, classic, lifetime, require_protected_default_branch } = self;
         scopes.is_subset(&other.scopes)
+            && *classic <= other.classic
+            && *lifetime <= other.lifetime
+            && *require_protected_default_branch <= other.require_protected_default_branch
     }
 }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    ByteSize, CpuCount, Credentials, DigestRule, Egress, ImageRule, Limits, NetworkRule, OpenFiles, Permission, Policy,
-    PolicyName, ProcessCount, PullRule, RootRule, Scope, Span, SudoRule, TokenRule, UserNamespaceRule, WorkspaceRule,
+    ByteSize, ClassicRule, CpuCount, Credentials, DigestRule, Egress, ImageRule, Limits, NetworkRule, OpenFiles,
+    Permission, Policy, PolicyName, ProcessCount, ProtectionRule, PullRule, RootRule, Scope, Span, SudoRule, TokenRule,
+    UserNamespaceRule, WorkspaceRule,
 };
 
 /// Lists the names of the presets.
@@ -17,7 +18,8 @@ impl Policy {
     /// The root file system may be written; egress to the registries of every
     /// [bundle](crate::Bundle), and sudo for installing packages, may be asked for; root inside must be
     /// nobody on the host; a workspace may be written; images may be pulled by tag;
-    /// a token serves the everyday work with its repository ([`Scope::Repo`]).
+    /// a token serves the everyday work with its repository ([`Scope::Repo`]), is no classic one and lives for thirty days
+    /// at most. The default branch need not be protected, since GitHub protects none in private repositories of free plans.
     pub fn standard() -> Self {
         Self {
             sources: BTreeSet::from([PolicyName::known(STANDARD)]),
@@ -38,7 +40,12 @@ impl Policy {
             user_namespace: UserNamespaceRule::Required,
             image: ImageRule { require_digest: DigestRule::Optional, pull: PullRule::IfMissing },
             workspace: WorkspaceRule::ReadWrite,
-            token: TokenRule { scopes: BTreeSet::from([Scope::Repo]) },
+            token: TokenRule {
+                scopes: BTreeSet::from([Scope::Repo]),
+                classic: ClassicRule::Deny,
+                lifetime: Span::hours(30 * 24),
+                require_protected_default_branch: ProtectionRule::Optional,
+            },
             waived: BTreeSet::new(),
         }
     }
@@ -50,9 +57,19 @@ impl Policy {
     }
 
     /// Returns the strictest policy that still lets work be done: as [`Policy::standard`], with a
-    /// read-only root file system, no network and no sudo.
+    /// read-only root file system, no network, no sudo and no token.
+    ///
+    /// A token would be a way out: what is pushed with it has left. Who wants pushes all the same adds the scope by name,
+    /// and then the default branch must be protected.
     pub fn maximum() -> Self {
-        Self::standard()
+        let standard = Self::standard();
+        let token = TokenRule {
+            scopes: BTreeSet::new(),
+            require_protected_default_branch: ProtectionRule::Required,
+            ..standard.token.clone()
+        };
+        standard
+            .with_token(token)
             .with_name(PolicyName::known(MAXIMUM))
             .with_root(RootRule::ReadOnly)
             .with_network(NetworkRule::None)
@@ -67,7 +84,6 @@ impl Policy {
             .with_sandboxes(Permission::Deny)
             .with_image(ImageRule { require_digest: DigestRule::Required, pull: PullRule::Never })
             .with_workspace(WorkspaceRule::None)
-            .with_token(TokenRule { scopes: BTreeSet::new() })
     }
 
     /// Returns the preset of a name, one of [`PRESETS`].

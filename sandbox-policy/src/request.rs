@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::parse::words;
 use crate::{
     AgentUser, Branch, CredentialName, Egress, EnvName, EnvValue, GuestPath, HostPath, ImageRef, LimitsRequest, RepoId,
-    Scope,
+    Scope, TokenFacts,
 };
 
 /// Describes a sandbox that is asked for.
@@ -39,6 +39,8 @@ pub struct SandboxRequest {
     pub sudo: SudoRequest,
     /// What the repository's token is used for; with none, there is no token.
     pub scopes: BTreeSet<Scope>,
+    /// What is known of that token beforehand, where it is not minted for the sandbox.
+    pub token: Option<TokenFacts>,
     /// Environment variables of what runs inside, at most 1 MiB in all.
     pub environment: BTreeMap<EnvName, EnvValue>,
 }
@@ -59,6 +61,7 @@ impl SandboxRequest {
             credentials: BTreeSet::new(),
             sudo: SudoRequest::Deny,
             scopes: BTreeSet::new(),
+            token: None,
             environment: BTreeMap::new(),
         }
     }

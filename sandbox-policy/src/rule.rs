@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::Scope;
 use crate::parse::words;
+use crate::{ClassicRule, ProtectionRule, Scope, Span};
 
 words! {
     /// Tells whether a policy lets any sandbox be made.
@@ -109,4 +109,11 @@ pub struct ImageRule {
 pub struct TokenRule {
     /// What it may at most be used for; with none, no sandbox has a token.
     pub scopes: BTreeSet<Scope>,
+    /// Whether a classic token will do.
+    pub classic: ClassicRule,
+    /// How long a token may at most still live, give or take a day.
+    pub lifetime: Span,
+    /// Whether the default branch must be protected.
+    #[serde(rename = "protected-default-branch")]
+    pub require_protected_default_branch: ProtectionRule,
 }

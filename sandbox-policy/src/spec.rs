@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serializer;
 
+use crate::check::denied;
 use crate::{
-    AgentUser, Branch, ByteSize, Control, Credentials, Egress, EnvName, EnvValue, GuestPath, ImageRef, Limits,
-    NetworkRequest, PullRule, RepoId, RootFilesystem, Scope, SudoRule, UserNamespaceRule, Workspace,
+    AgentUser, Branch, BranchProtection, ByteSize, Control, Credentials, Egress, EnvName, EnvValue, GuestPath,
+    ImageRef, Limits, NetworkRequest, PolicyError, ProtectionRule, PullRule, RepoId, RootFilesystem, Scope, SudoRule,
+    UserNamespaceRule, Workspace,
 };
 
 /// Describes a sandbox that a policy has agreed to, in full: every default is filled in.
@@ -32,6 +34,8 @@ pub struct SandboxSpec {
     pub(crate) credentials: Credentials,
     pub(crate) sudo: SudoRule,
     pub(crate) scopes: BTreeSet<Scope>,
+    #[serde(rename = "protected-default-branch")]
+    pub(crate) require_protected_default_branch: ProtectionRule,
     pub(crate) user_namespace: UserNamespaceRule,
     #[serde(serialize_with = "names_alone")]
     pub(crate) environment: BTreeMap<EnvName, EnvValue>,
@@ -113,6 +117,27 @@ impl SandboxSpec {
     /// Returns what the repository's token is used for; with none, there is no token.
     pub fn scopes(&self) -> &BTreeSet<Scope> {
         &self.scopes
+    }
+
+    /// Tells whether the repository's default branch must be protected; it need not where there is no token.
+    pub fn require_protected_default_branch(&self) -> ProtectionRule {
+        self.require_protected_default_branch
+    }
+
+    /// Weighs what was found out about the default branch, before anything is made.
+    ///
+    /// # Errors
+    /// The violation, if the branch must be protected and is not, or nobody can tell.
+    pub fn weigh_default_branch(&self, found: &BranchProtection) -> Result<(), PolicyError> {
+        let found = match (self.require_protected_default_branch, found) {
+            (ProtectionRule::Optional, _) | (_, BranchProtection::Protected) => return Ok(()),
+            (ProtectionRule::Required, BranchProtection::Unprotected) => "an unprotected default branch".to_owned(),
+            (ProtectionRule::Required, BranchProtection::Unknown { why }) => {
+                format!("a default branch of which nobody can tell: {why}")
+            }
+        };
+        let violation = denied("token.protected-default-branch", &found, "a protected one");
+        Err(PolicyError::new(self.policy_name.clone(), violation, Vec::new()))
     }
 
     /// Tells whether root inside must be nobody on the host.

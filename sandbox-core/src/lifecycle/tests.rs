@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use sandbox_policy::{Capabilities, Control, NetworkRequest, Policy, Support};
+use sandbox_policy::{
+    BranchProtection, Capabilities, Control, NetworkRequest, Policy, ProtectionRule, Span, Support, TokenCarries,
+    TokenFacts, TokenForm, TokenLife, TokenReach,
+};
 use secrecy::SecretString;
 
 use crate::event::MockEventSink;
@@ -111,6 +114,7 @@ fn short_and_narrow() -> Capabilities {
 #[tokio::test]
 async fn a_token_of_which_nothing_is_known_is_refused_before_it_is_asked_for() {
     let mut tokens = MockTokenProvider::new();
+    tokens.expect_facts().returning(|| None);
     tokens.expect_capabilities().returning(Capabilities::new);
     tokens.expect_token().never();
     let trial = Trial::new(no_program());
@@ -132,6 +136,7 @@ async fn tokens_are_revoked_and_gateways_closed_in_reverse_order() {
     };
     let repository: sandbox_policy::RepoId = "owner/name".parse().unwrap();
     let mut tokens = MockTokenProvider::new();
+    tokens.expect_facts().returning(|| None);
     tokens.expect_capabilities().returning(short_and_narrow);
     let minted = note("minted");
     tokens.expect_token().times(1).returning(move |grant| {
@@ -173,6 +178,7 @@ async fn tokens_are_revoked_and_gateways_closed_in_reverse_order() {
 #[tokio::test]
 async fn a_token_that_cannot_be_had_stops_the_start() {
     let mut tokens = MockTokenProvider::new();
+    tokens.expect_facts().returning(|| None);
     tokens.expect_capabilities().returning(short_and_narrow);
     tokens.expect_token().returning(|_| Err(Error::new(ErrorKind::Token, "no installation")));
     tokens.expect_revoke().never();
@@ -184,6 +190,76 @@ async fn a_token_that_cannot_be_had_stops_the_start() {
     trial.assert_nothing_left();
 }
 
+/// A policy that wants the default branch to be protected, and a provider that says this of it.
+fn looking_at(found: crate::Result<BranchProtection>, trial: &Trial) -> (Policy, MockTokenProvider) {
+    let mut tokens = MockTokenProvider::new();
+    tokens.expect_facts().returning(|| None);
+    tokens.expect_capabilities().returning(short_and_narrow);
+    tokens.expect_token().returning(|grant| Ok(Token::new(grant.repository.clone(), SecretString::from("made-up"))));
+    tokens.expect_default_branch().times(1).return_once(|_| found);
+    tokens.expect_revoke().times(1).returning(|_| Ok(()));
+    let policy = policy(&trial.runtime);
+    let mut rule = policy.token().clone();
+    rule.require_protected_default_branch = ProtectionRule::Required;
+    (policy.with_token(rule), tokens)
+}
+
+#[tokio::test]
+async fn a_default_branch_that_is_not_known_to_be_protected_stops_the_start_and_the_token_is_revoked() {
+    let unknown = || BranchProtection::Unknown { why: "it is hidden".to_owned() };
+    let unreachable = || Err(Error::new(ErrorKind::Token, "no answer"));
+    for (found, kind, words) in [
+        (Ok(BranchProtection::Unprotected), ErrorKind::Policy, "an unprotected default branch"),
+        (Ok(unknown()), ErrorKind::Policy, "it is hidden"),
+        (unreachable(), ErrorKind::Token, "no answer"),
+    ] {
+        let trial = Trial::new(no_program());
+        let (policy, tokens) = looking_at(found, &trial);
+        let builder = trial.builder().policy(policy).repository("owner/name".parse().unwrap());
+        let error = builder.tokens(tokens).start().await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error:?}");
+        assert!(format!("{error:?}").contains(words), "{error:?}");
+        let events = trial.recorder.events();
+        assert!(events.contains(&Event::ProtectionChecking { repository: "owner/name".to_owned() }), "{events:?}");
+        assert!(!events.iter().any(|event| matches!(event, Event::Creating { .. })), "{events:?}");
+        trial.assert_nothing_left();
+    }
+    let trial = Trial::new(no_program().with_fault(Fault::Fail(Verb::Create)));
+    let (policy, tokens) = looking_at(Ok(BranchProtection::Protected), &trial);
+    let builder = trial.builder().policy(policy).repository("owner/name".parse().unwrap());
+    assert_eq!(builder.tokens(tokens).start().await.unwrap_err().kind(), ErrorKind::Engine);
+}
+
+#[tokio::test]
+async fn a_token_is_weighed_before_it_is_asked_for_and_a_waiver_is_told() {
+    let facts = |life| TokenFacts {
+        form: TokenForm::FineGrained,
+        life,
+        reach: TokenReach::LikelySingle,
+        carries: TokenCarries::Unknown,
+    };
+    let mut tokens = MockTokenProvider::new();
+    tokens.expect_facts().returning(move || Some(facts(TokenLife::Never)));
+    tokens.expect_capabilities().returning(short_and_narrow);
+    tokens.expect_token().never();
+    let trial = Trial::new(no_program());
+    let waived = policy(&trial.runtime).with_waived(Control::TokenScope);
+    let builder = trial.builder().policy(waived.clone()).repository("owner/name".parse().unwrap());
+    let error = builder.tokens(tokens).start().await.unwrap_err();
+    assert!(error.violations()[0].to_string().contains("never ends"), "{error:?}");
+
+    let mut tokens = MockTokenProvider::new();
+    tokens.expect_facts().returning(move || Some(facts(TokenLife::Ends(Span::hours(24)))));
+    tokens.expect_capabilities().returning(short_and_narrow);
+    tokens.expect_token().times(1).returning(|_| Err(Error::new(ErrorKind::Token, "that is enough")));
+    let builder = trial.builder().policy(waived).repository("owner/name".parse().unwrap());
+    assert_eq!(builder.tokens(tokens).start().await.unwrap_err().kind(), ErrorKind::Token);
+    let events = trial.recorder.events();
+    let told =
+        |event: &Event| matches!(event, Event::Waived { control: Control::TokenScope, why } if why.contains("may do"));
+    assert!(events.iter().any(told), "{events:?}");
+}
+
 #[tokio::test]
 async fn a_refusal_is_the_only_event_and_nothing_is_asked_of_anybody() {
     let mut sink = MockEventSink::new();
@@ -192,6 +268,7 @@ async fn a_refusal_is_the_only_event_and_nothing_is_asked_of_anybody() {
         .withf(|envelope| envelope.sequence == 0 && matches!(envelope.event, Event::Refused { .. }))
         .returning(|_| Ok(()));
     let mut tokens = MockTokenProvider::new();
+    tokens.expect_facts().returning(|| None);
     tokens.expect_capabilities().returning(Capabilities::new);
     tokens.expect_token().never();
     let trial = Trial::new(no_program().with_fault(Fault::Hang(Verb::Resolve)));

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sandbox_github::{Error, Expiry, Protection, Reach, Revoked, Ruleset, TokenKind};
-use sandbox_policy::RepoId;
+use sandbox_policy::{Policy, RepoId, Span, TokenLife, TokenReach};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -68,8 +68,9 @@ async fn a_fine_grained_token_for_one_private_repository_is_likely_single() {
     assert_eq!((report.kind, report.reach, report.scopes.clone()), (TokenKind::FineGrained, Reach::LikelySingle, None));
     assert_eq!(report.expiry, Expiry::At(end));
     let thirty = Duration::from_hours(30 * 24);
-    assert_eq!(report.broken_rules(thirty, end - thirty), Vec::<String>::new());
-    assert_eq!(report.broken_rules(thirty, end - 2 * thirty).len(), 1);
+    assert_eq!(report.facts(end - thirty).violations(Policy::standard().token()), []);
+    assert_eq!(report.facts(end - 2 * thirty).violations(Policy::standard().token()).len(), 1);
+    assert_eq!(report.facts(end + thirty).life, TokenLife::Ends(Span::seconds(0)));
     assert!(report.unknown.iter().any(|unknown| unknown.contains("permissions")), "{report:?}");
     assert_eq!(
         github.asked().await,
@@ -86,7 +87,9 @@ async fn a_token_that_reaches_more_or_never_ends_breaks_the_rule() {
     .await;
     let report = github.client().check_pat(&pat(), &repository()).await.unwrap();
     assert_eq!((report.expiry, report.reach), (Expiry::Never, Reach::Many));
-    assert_eq!(report.broken_rules(Duration::from_hours(30 * 24), SystemTime::now()).len(), 2);
+    let facts = report.facts(SystemTime::now());
+    assert_eq!((facts.life, facts.reach), (TokenLife::Never, TokenReach::Many));
+    assert_eq!(facts.violations(Policy::standard().token()).len(), 1);
     github.asked().await;
 }
 
@@ -102,8 +105,8 @@ async fn a_classic_token_tells_its_scopes_and_is_refused_by_its_kind() {
     let report = github.client().check_pat(&classic, &repository()).await.unwrap();
     assert_eq!(report.scopes.as_deref(), Some(&["repo".to_owned(), "workflow".to_owned()][..]));
     assert_eq!(report.expiry, Expiry::Unreadable);
-    let broken = report.broken_rules(Duration::from_hours(30 * 24), SystemTime::now());
-    assert!(broken.iter().any(|rule| rule.contains("classic")), "{broken:?}");
+    let refused = report.facts(SystemTime::now()).violations(Policy::standard().token());
+    assert!(refused.len() == 2 && refused[0].to_string().contains("a classic token"), "{refused:?}");
     github.asked().await;
 }
 

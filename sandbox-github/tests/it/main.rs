@@ -5,3 +5,4 @@ mod app;
 mod calls;
 mod description;
 mod mock;
+mod personal;

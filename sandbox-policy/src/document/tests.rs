@@ -1,5 +1,5 @@
 use super::*;
-use crate::{ByteSize, DigestRule, NetworkRule, Permission, PullRule, RootRule};
+use crate::{ByteSize, ClassicRule, DigestRule, NetworkRule, Permission, ProtectionRule, PullRule, RootRule};
 
 /// Reads a document that is wrong and returns where, which key, and the whole message.
 fn refused(text: &str) -> (usize, usize, Option<String>, String) {
@@ -44,7 +44,8 @@ fn reads_every_key() {
          network = \"egress\"\nsudo = \"packages\"\nuser-namespace = \"optional\"\nworkspace = \"read-only\"\n\
          waive = [\"disk\", \"cpu\", \"disk\"]\nlimits.cpus = 0.5\nlimits.memory = \"512MiB\"\nlimits.disk = \"1GiB\"\n\
          limits.processes = 1_00\nlimits.open-files = 256\nlimits.lifetime = \"30m\"\n\
-         [image]\ndigest = \"optional\"\npull = \"if-missing\" # a comment\n[token]\nscopes = [\"repo\", \"workflow\"]\n",
+         [image]\ndigest = \"optional\"\npull = \"if-missing\" # a comment\n[token]\nscopes = [\"repo\", \"workflow\"]\n\
+         classic = \"allow\"\nlifetime = \"7d\"\nprotected-default-branch = \"optional\"\n",
     )
     .unwrap();
     assert_eq!(policy.name(), "a ∧ b");
@@ -56,6 +57,8 @@ fn reads_every_key() {
     assert_eq!(policy.image.require_digest, DigestRule::Optional);
     assert_eq!(policy.image.pull, PullRule::IfMissing);
     assert_eq!(policy.token.scopes, [Scope::Repo, Scope::Workflow].into());
+    assert_eq!((policy.token.classic, policy.token.lifetime.to_string()), (ClassicRule::Allow, "7d".to_owned()));
+    assert_eq!(policy.token.require_protected_default_branch, ProtectionRule::Optional);
     assert_eq!(policy.waived.len(), 2);
     assert_eq!(Policy::from_toml(&policy.to_toml()), Ok(policy));
 }

@@ -110,9 +110,11 @@ fn a_scope_is_granted_by_its_name_alone_and_for_a_repository() {
         ]
     );
     asked.repository = Some("owner/name".parse().unwrap());
-    let all = Policy::standard().with_token(TokenRule { scopes: asked.scopes.clone() });
+    let all =
+        Policy::standard().with_token(TokenRule { scopes: asked.scopes.clone(), ..Policy::standard().token().clone() });
     assert_eq!(accepted(&all, &asked).scopes(), &asked.scopes);
-    let none = Policy::standard().with_token(TokenRule { scopes: BTreeSet::new() });
+    let none =
+        Policy::standard().with_token(TokenRule { scopes: BTreeSet::new(), ..Policy::standard().token().clone() });
     assert_eq!(refused(&none, &asked), ["scopes: asked for repo secrets workflow, allowed is none"]);
 }
 

@@ -8,3 +8,4 @@ mod meet;
 mod parse;
 mod promises;
 mod strategies;
+mod token;

@@ -6,11 +6,12 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use sandbox_policy::{
-    Access, Allowlist, Budget, Bundle, ByteSize, Capabilities, Control, CpuCount, Credential, CredentialName,
-    DigestRule, Egress, EgressRule, EnvName, EnvValue, GuestPath, HostPath, ImageRef, ImageRule, Limits, LimitsRequest,
-    Method, NetworkRequest, NetworkRule, OpenFiles, PathPattern, Permission, PlaceholderShape, Placement, Policy,
-    PolicyName, ProcessCount, PullRule, RepoId, RootFilesystem, RootRule, SandboxRequest, Scope, Span, SudoRequest,
-    SudoRule, Support, TokenRule, UserNamespaceRule, Workspace, WorkspaceRule,
+    Access, Allowlist, Budget, Bundle, ByteSize, Capabilities, ClassicRule, Control, CpuCount, Credential,
+    CredentialName, DigestRule, Egress, EgressRule, EnvName, EnvValue, GuestPath, HostPath, ImageRef, ImageRule,
+    Limits, LimitsRequest, Method, NetworkRequest, NetworkRule, OpenFiles, PathPattern, Permission, PlaceholderShape,
+    Placement, Policy, PolicyName, ProcessCount, ProtectionRule, PullRule, RepoId, RootFilesystem, RootRule,
+    SandboxRequest, Scope, Span, SudoRequest, SudoRule, Support, TokenCarries, TokenFacts, TokenForm, TokenLife,
+    TokenPermissions, TokenReach, TokenRule, UserNamespaceRule, Workspace, WorkspaceRule,
 };
 
 /// Makes mostly the first of some words, and now and then any of them.
@@ -97,6 +98,33 @@ fn scopes() -> impl Strategy<Value = BTreeSet<Scope>> {
     prop_oneof![3 => Just(BTreeSet::from([Scope::Repo])), 1 => any]
 }
 
+fn token_rule() -> impl Strategy<Value = TokenRule> {
+    (scopes(), mostly(ClassicRule::Allow, ClassicRule::ALL), lifetime(), select(ProtectionRule::ALL)).prop_map(
+        |(scopes, classic, lifetime, require_protected_default_branch)| TokenRule {
+            scopes,
+            classic,
+            lifetime,
+            require_protected_default_branch,
+        },
+    )
+}
+
+fn token_facts() -> impl Strategy<Value = TokenFacts> {
+    let life = prop_oneof![
+        9 => lifetime().prop_map(TokenLife::Ends),
+        1 => Just(TokenLife::Never),
+        1 => Just(TokenLife::Unreadable),
+        1 => Just(TokenLife::Unasked),
+    ];
+    let carries = prop_oneof![
+        2 => scopes().prop_map(|scopes| TokenCarries::Permissions(TokenPermissions::of(&scopes))),
+        1 => Just(TokenCarries::Unknown),
+        1 => Just(TokenCarries::Scopes(vec!["repo".to_owned()])),
+    ];
+    (select(TokenForm::ALL), life, select(TokenReach::ALL), carries)
+        .prop_map(|(form, life, reach, carries)| TokenFacts { form, life, reach, carries })
+}
+
 fn egress_rule() -> impl Strategy<Value = EgressRule> {
     let host =
         select(&["a.example.org", "*.example.org", "*.b.example.org", "x.b.example.org", "192.0.2.7", "[2001:db8::7]"]);
@@ -166,7 +194,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
         mostly(WorkspaceRule::ReadWrite, WorkspaceRule::ALL),
         (
             subsequence(Control::ALL, 0..=Control::ALL.len()),
-            scopes(),
+            token_rule(),
             egress(),
             proptest::collection::vec(credential(), 0..3),
         ),
@@ -179,7 +207,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
                 sudo,
                 users,
                 workspace,
-                (waived, scopes, egress, credentials),
+                (waived, token, egress, credentials),
             )| {
                 let policy = Policy::standard()
                     .with_name(name)
@@ -192,7 +220,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
                     .with_user_namespace(users)
                     .with_image(image)
                     .with_workspace(workspace)
-                    .with_token(TokenRule { scopes });
+                    .with_token(token);
                 let policy =
                     credentials.into_iter().fold(policy, |policy, (name, bound)| policy.with_credential(name, bound));
                 waived.into_iter().fold(policy, Policy::with_waived)
@@ -224,14 +252,23 @@ pub(crate) fn request() -> impl Strategy<Value = SandboxRequest> {
         mostly(NetworkRequest::None, NetworkRequest::ALL),
         (
             mostly(SudoRequest::Deny, SudoRequest::ALL),
-            option::weighted(0.3, scopes()),
+            (option::weighted(0.3, scopes()), option::weighted(0.2, token_facts())),
             option::weighted(0.05, egress()),
             option::weighted(0.02, parsed::<CredentialName>(&["model", "registry"])),
         ),
         option::of((parsed::<EnvName>(&["A", "PATH"]), "[a-z]{0,9}")),
     )
         .prop_map(
-            |(image, repository, workspace, limits, root, network, (sudo, scopes, egress, credential), variable)| {
+            |(
+                image,
+                repository,
+                workspace,
+                limits,
+                root,
+                network,
+                (sudo, (scopes, token), egress, credential),
+                variable,
+            )| {
                 let mut request = SandboxRequest::new(image);
                 request.repository = repository;
                 request.workspace = workspace;
@@ -240,6 +277,7 @@ pub(crate) fn request() -> impl Strategy<Value = SandboxRequest> {
                 request.network = network;
                 request.sudo = sudo;
                 request.scopes = scopes.filter(|_| request.repository.is_some()).unwrap_or_default();
+                request.token = token;
                 request.egress = egress;
                 request.credentials =
                     credential.into_iter().filter(|_| request.network == NetworkRequest::Egress).collect();
