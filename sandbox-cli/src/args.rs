@@ -1,5 +1,6 @@
 //! What was typed, parsed into types and not yet understood: nothing here looks at the machine.
 
+mod github;
 mod values;
 mod work;
 
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use sandbox_policy::{AgentUser, Branch, ByteSize, Control, CpuCount, ImageRef, OpenFiles, ProcessCount, RepoId, Span};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use github::{ActivityArgs, AuditArgs, ProtectArgs, RepoArgs, RepoVerb, RevokeArgs, TokenArgs, TokenVerb};
 pub(crate) use values::{Place, Variable, WorkspaceDirectory};
 pub(crate) use work::WorkArgs;
 
@@ -87,6 +89,12 @@ pub(crate) enum Verb {
     /// Fetch and make images, for use without an engine
     #[command(subcommand)]
     Image(ImageVerb),
+    /// Make, check, exchange and revoke GitHub tokens, one for each repository
+    #[command(subcommand, after_help = github::TOKEN_HELP)]
+    Token(TokenVerb),
+    /// Look after a repository at GitHub
+    #[command(subcommand)]
+    Repo(RepoVerb),
     /// Remove what killed sandboxes have left behind
     #[command(after_help = CLEANUP_HELP)]
     Cleanup,
@@ -149,6 +157,9 @@ pub(crate) struct SandboxArgs {
     /// The repository that the sandbox is for
     #[arg(long, value_name = "OWNER/NAME")]
     pub(crate) repo: Option<RepoId>,
+    /// Give the sandbox no token for its repository
+    #[arg(long)]
+    pub(crate) no_token: bool,
     /// The branch that the sandbox is for
     #[arg(long)]
     pub(crate) branch: Option<Branch>,

@@ -11,8 +11,10 @@ mod inspect;
 mod ls;
 mod policy;
 mod pull;
+mod repo;
 mod run;
 mod shell;
+mod token;
 mod up;
 mod work;
 
@@ -41,8 +43,10 @@ pub(crate) fn run(config: &Config, cli: Cli) -> Result<u8> {
         Verb::Policy(verb) => wait(policy::run(config, verb)),
         Verb::Patch(arguments) => wait(work::run(config, work::Wanted::Patch, arguments)),
         Verb::Pull(arguments) => wait(work::run(config, work::Wanted::Commits, arguments)),
+        Verb::Repo(verb) => wait(repo::run(config, verb)),
         Verb::Run(arguments) => wait(run::run(config, arguments)),
         Verb::Shell(arguments) => wait(shell::run(config, arguments)),
+        Verb::Token(verb) => wait(token::run(config, verb)),
         Verb::Supervise => wait(async { crate::supervise::supervise().await.map(|()| 0) }),
     }
 }

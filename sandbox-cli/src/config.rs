@@ -3,6 +3,7 @@
 //! Everything is read when a verb needs it, so that a broken policy file keeps nobody from listing sandboxes.
 
 mod engine;
+mod github;
 mod policy;
 mod sandbox;
 
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use sandbox_core::RunRoot;
 
 pub(crate) use engine::Choice;
+pub(crate) use github::Tokens;
 pub(crate) use policy::Chosen;
 pub(crate) use sandbox::{limits, network};
 
@@ -53,12 +55,17 @@ struct Environment {
     docker_config: Option<OsString>,
     docker_context: Option<OsString>,
     docker_host: Option<OsString>,
+    github: Option<OsString>,
+    github_app: Option<OsString>,
+    github_app_key_command: Option<OsString>,
+    github_app_key_file: Option<OsString>,
     home: Option<OsString>,
     no_color: Option<OsString>,
     run_root: Option<OsString>,
     sandbox_engine: Option<OsString>,
     sandbox_image: Option<OsString>,
     sandbox_state: Option<OsString>,
+    tokens: Option<OsString>,
     xdg_config_home: Option<OsString>,
     xdg_data_home: Option<OsString>,
     xdg_runtime_dir: Option<OsString>,
@@ -81,12 +88,17 @@ impl Environment {
             docker_config: set("DOCKER_CONFIG"),
             docker_context: set("DOCKER_CONTEXT"),
             docker_host: set("DOCKER_HOST"),
+            github: set("SANDBOX_GITHUB"),
+            github_app: set("SANDBOX_GITHUB_APP"),
+            github_app_key_command: set("SANDBOX_GITHUB_APP_KEY_COMMAND"),
+            github_app_key_file: set("SANDBOX_GITHUB_APP_KEY_FILE"),
             home: set("HOME"),
             no_color: set("NO_COLOR"),
             run_root: set("SANDBOX_RUN_ROOT"),
             sandbox_engine: set("SANDBOX_ENGINE"),
             sandbox_image: set("SANDBOX_IMAGE"),
             sandbox_state: set("SANDBOX_STATE"),
+            tokens: set("SANDBOX_TOKENS"),
             xdg_config_home: set("XDG_CONFIG_HOME"),
             xdg_data_home: set("XDG_DATA_HOME"),
             xdg_runtime_dir: set("XDG_RUNTIME_DIR"),

@@ -17,6 +17,7 @@ mod progress;
 mod protocol;
 mod pump;
 mod render;
+mod secret;
 mod signals;
 mod supervise;
 mod terminal;

@@ -152,7 +152,8 @@ async fn start(
     });
     let mut starting = Box::pin(async {
         let runtime: Arc<dyn Runtime> = config.connect().await?;
-        if let Some(warning) = wanted.warning(&*runtime) {
+        let warnings = [wanted.warning(&*runtime), wanted.find_tokens(config).await?];
+        for warning in warnings.into_iter().flatten() {
             tell(stream, &News::Warning(warning)).await.map_err(|_| abandoned())?;
         }
         Ok(wanted.builder(config, runtime, sink).start().await?)

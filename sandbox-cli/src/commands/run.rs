@@ -83,9 +83,9 @@ async fn start(config: &Config, arguments: &RunArgs, signals: &mut Signals) -> R
     let (sink, destroyed) = Sink::new(wanted.take_audit(), move |step| shown.show(step));
     let mut starting = Box::pin(async {
         let runtime: Arc<dyn Runtime> = config.connect().await?;
-        let warning = wanted.warning(&*runtime);
+        let warnings = [wanted.warning(&*runtime), wanted.find_tokens(config).await?];
         let sandbox = wanted.builder(config, runtime, sink).start().await?;
-        Ok::<_, Failure>((sandbox, warning))
+        Ok::<_, Failure>((sandbox, warnings))
     });
     let started = tokio::select! {
         started = &mut starting => started,
@@ -97,8 +97,8 @@ async fn start(config: &Config, arguments: &RunArgs, signals: &mut Signals) -> R
         }
     };
     progress.clear();
-    let (sandbox, warning) = started?;
-    if let Some(warning) = warning {
+    let (sandbox, warnings) = started?;
+    for warning in warnings.into_iter().flatten() {
         config.screen.warn(&warning);
     }
     Ok(Started::Ready(Box::new(sandbox), egress))

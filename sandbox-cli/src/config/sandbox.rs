@@ -8,7 +8,7 @@ use sandbox_core::{ErrorKind, EventSink, Runtime, Sandbox, SandboxBuilder};
 use sandbox_policy::{Access, AgentUser, Egress, LimitsRequest, NetworkRequest, NetworkRule, Policy, RootFilesystem};
 use sandbox_runtime::EgressProxy;
 
-use super::Config;
+use super::{Config, Tokens};
 use crate::args::{SandboxArgs, WorkspaceDirectory};
 use crate::audit::Audit;
 use crate::failure::{Failure, Result};
@@ -24,6 +24,7 @@ pub(crate) struct Wanted {
     agent: AgentUser,
     workspace: Option<WorkspaceDirectory>,
     arguments: SandboxArgs,
+    tokens: Tokens,
 }
 
 impl Config {
@@ -43,7 +44,16 @@ impl Config {
         let agent = arguments.user.unwrap_or_else(|| default_agent(workspace.as_ref().map(|it| it.path.as_path())));
         let audit = arguments.audit.as_deref().map(Audit::open).transpose()?;
         let egress = (network(&chosen.policy, arguments) == NetworkRequest::Egress).then(EgressProxy::new);
-        Ok(Wanted { policy: chosen.policy, audit, egress, image, agent, workspace, arguments: arguments.clone() })
+        Ok(Wanted {
+            policy: chosen.policy,
+            audit,
+            egress,
+            image,
+            agent,
+            workspace,
+            arguments: arguments.clone(),
+            tokens: Tokens::Missing,
+        })
     }
 }
 
@@ -53,9 +63,23 @@ impl Wanted {
         self.audit.take()
     }
 
+    /// Finds the token of the sandbox's repository, and asks GitHub about it. Returns a warning where there is none.
+    pub(crate) async fn find_tokens(&mut self, config: &Config) -> Result<Option<String>> {
+        let Some(repository) = self.arguments.repo.as_ref().filter(|_| !self.arguments.no_token) else {
+            return Ok(None);
+        };
+        self.tokens = config.tokens_for(&self.policy, repository).await?;
+        Ok(match self.tokens {
+            Tokens::Missing => Some(format!(
+                "no token is kept for {repository}, and the sandbox has none: `sandbox token setup --repo {repository}`"
+            )),
+            Tokens::App(_) | Tokens::NotGranted | Tokens::Personal(_) => None,
+        })
+    }
+
     /// Describes the sandbox to the library.
     pub(crate) fn builder(self, config: &Config, runtime: Arc<dyn Runtime>, sink: impl EventSink) -> SandboxBuilder {
-        let Self { policy, audit: _, egress, image, agent, workspace, arguments } = self;
+        let Self { policy, audit: _, egress, image, agent, workspace, arguments, tokens } = self;
         let limits = limits(&arguments);
         let mut builder = Sandbox::builder()
             .shared_runtime(runtime)
@@ -77,6 +101,11 @@ impl Wanted {
         if let Some(repository) = arguments.repo {
             builder = builder.repository(repository);
         }
+        builder = match tokens {
+            Tokens::App(app) => builder.tokens(app),
+            Tokens::Personal(personal) => builder.tokens(personal),
+            Tokens::Missing | Tokens::NotGranted => builder,
+        };
         if let Some(branch) = arguments.branch {
             builder = builder.branch(branch);
         }

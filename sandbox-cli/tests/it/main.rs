@@ -4,7 +4,13 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../../../sandbox-github/tests/it/description.rs"]
+mod description;
 mod embedded;
 mod engine;
+mod github;
 mod harness;
+#[allow(dead_code, reason = "the GitHub of another crate's tests, which use more of it")]
+#[path = "../../../sandbox-github/tests/it/mock.rs"]
+mod mock;
 mod text;

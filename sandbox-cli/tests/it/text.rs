@@ -8,12 +8,18 @@ fn help_is_worth_reading() {
     insta::assert_snapshot!("help", place.ok(&["--help"]));
     for verb in [
         "run", "up", "exec", "shell", "cp", "ls", "egress", "inspect", "down", "pull", "diff", "patch", "image",
-        "cleanup", "doctor", "policy",
+        "token", "repo", "cleanup", "doctor", "policy",
     ] {
         insta::assert_snapshot!(format!("help-{verb}"), place.ok(&[verb, "--help"]));
     }
-    for verb in ["pull", "import"] {
-        insta::assert_snapshot!(format!("help-image-{verb}"), place.ok(&["image", verb, "--help"]));
+    for (verb, verbs) in [
+        ("image", &["pull", "import"][..]),
+        ("token", &["setup", "list", "audit", "rotate", "revoke"]),
+        ("repo", &["show", "protect", "activity"]),
+    ] {
+        for of in verbs {
+            insta::assert_snapshot!(format!("help-{verb}-{of}"), place.ok(&[verb, of, "--help"]));
+        }
     }
 }
 
