@@ -125,6 +125,15 @@ pub enum Event {
         /// The repository, `owner/name`.
         repository: String,
     },
+    /// Somebody inside asked for root inside, and the policy has decided; what is allowed is about to be run.
+    SudoDecided {
+        /// The program's name, without its arguments.
+        program: String,
+        /// `allow` or `deny`.
+        decision: &'static str,
+        /// The rule that decided.
+        rule: String,
+    },
     /// A token is about to be asked for.
     TokenMinting {
         /// The repository, `owner/name`.

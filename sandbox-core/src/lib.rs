@@ -21,6 +21,7 @@ mod reaper;
 mod run_directory;
 mod runtime;
 mod sandbox;
+mod sudo;
 mod teardown;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
@@ -46,5 +47,6 @@ pub use runtime::{
 pub use sandbox::Sandbox;
 pub use sandbox_guest::wire::{Entry, EntryKind, Exit, SkipReason, Skipped, Status, Summary, WindowSize};
 pub use sandbox_policy as policy;
+pub use sudo::SudoGateway;
 pub use token::{RepoGrant, Token, TokenProvider};
 pub use work::{Commit, HostRepository, Rendering, Work, WorkLimits};

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sandbox_guest::frame::{Incoming, Outgoing};
-use sandbox_guest::wire::{Hello, Identity, MAX_TO_GUEST, MAX_TO_HOST, PROTOCOL, Reply, Request, Setup};
-use sandbox_policy::{Capabilities, Control, Policy, ProtectionRule, SandboxRequest, SandboxSpec, Support};
+use sandbox_guest::wire::{Hello, Identity, MAX_TO_GUEST, MAX_TO_HOST, PROTOCOL, Reply, Request, Setup, Sudo};
+use sandbox_policy::{Capabilities, Control, Policy, ProtectionRule, SandboxRequest, SandboxSpec, SudoRule, Support};
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{oneshot, watch};
@@ -366,6 +366,7 @@ async fn greet(
             lifetime: spec.limits().lifetime.as_seconds().into(),
             open_files: spec.limits().open_files.get().into(),
             environment: environment.into_iter().map(|(name, value)| (name.into_bytes(), value.into_bytes())).collect(),
+            sudo: if spec.sudo() == SudoRule::Deny { Sudo::Denied } else { Sudo::Offered },
         };
         let frame = Outgoing::new(&setup, MAX_TO_GUEST).map_err(broken)?;
         guest::send(&channel, frame, &[]).await.map_err(broken)

@@ -23,13 +23,19 @@ pub(crate) enum Refusal {
 
 /// Turns this process into one that the agent may own. There is no way back.
 pub(crate) fn become_agent(setup: &Setup) -> Result<(), Refusal> {
+    set_limits(setup)?;
+    become_nobody_else(setup.agent).map_err(Refusal::Privileges)
+}
+
+/// Sets what holds for every program, whoever it runs as.
+pub(crate) fn set_limits(setup: &Setup) -> Result<(), Refusal> {
     let files = Rlimit { current: Some(setup.open_files), maximum: Some(setup.open_files) };
     setrlimit(Resource::Nofile, files).map_err(|error| Refusal::Limits(error.into()))?;
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
         .map_err(|error| Refusal::Limits(error.into()))?;
     umask(Mode::WGRP | Mode::WOTH);
     step_back();
-    become_nobody_else(setup.agent).map_err(Refusal::Privileges)
+    Ok(())
 }
 
 /// Lets the guest go first: where processors are short, its supervisors are to run before what they supervise, and where
@@ -92,7 +98,7 @@ fn drop_privileges(agent: Identity, privileged: bool) -> io::Result<()> {
     // Kernels before 4.3 have no ambient set to clear; `verify` looks at what matters.
     let _ = clear_ambient_capability_set();
     if privileged {
-        match sys::drop_bounding_set() {
+        match sys::limit_bounding_set(0) {
             // Without CAP_SETPCAP the set stays; no_new_privs and the user id keep it from ever being used.
             Err(error) if error.raw_os_error() != Some(libc::EPERM) => return Err(error),
             _ => {}
@@ -120,6 +126,6 @@ fn verify(agent: Identity, privileged: bool) -> io::Result<()> {
         && sets == NO_CAPABILITIES
         && no_new_privs()?
         // A program of user 0 gets what the bounding set has (capabilities(7)); for others it is out of reach.
-        && (!privileged || agent.uid != 0 || sys::bounding_set_is_empty());
+        && (!privileged || agent.uid != 0 || sys::bounding_set() == 0);
     if holds { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EPERM)) }
 }

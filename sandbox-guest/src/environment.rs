@@ -8,7 +8,8 @@ use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, stat};
-use sandbox_guest::wire::{Failure, Identity, Setup};
+use sandbox_guest::sudo::PROGRAMS;
+use sandbox_guest::wire::{Failure, Identity, Setup, Sudo};
 
 use crate::failure::{invalid, printable};
 
@@ -31,24 +32,40 @@ impl Environment {
     /// Makes it from the host's terms, the guest's own variables and the image's `/etc/passwd`.
     pub(crate) fn new(own: impl Iterator<Item = (OsString, OsString)>, setup: &Setup) -> Self {
         let agent = setup.agent;
-        let own = own.map(|(name, value)| (name.into_vec(), value.into_vec()));
-        let own = own.filter(|(name, _)| !name.starts_with(b"LD_") && name != b"HOSTNAME");
-        let mut variables: BTreeMap<_, _> = setup.environment.iter().cloned().chain(own).collect();
-        variables.entry(b"PATH".to_vec()).or_insert_with(|| DEFAULT_PATH.to_vec());
-        variables.entry(b"LANG".to_vec()).or_insert_with(|| b"C.UTF-8".to_vec());
+        let mut variables = base(own, setup);
+        let path = variables.entry(b"PATH".to_vec()).or_insert_with(|| DEFAULT_PATH.to_vec());
+        if setup.sudo == Sudo::Offered {
+            *path = [PROGRAMS.as_bytes(), b":", path].concat();
+        }
         let account = find_account(&read_passwd(), agent.uid).unwrap_or_else(|| Account {
             name: b"agent".to_vec(),
             home: default_home(agent).to_vec(),
             shell: Vec::new(),
         });
-        variables.insert(b"USER".to_vec(), account.name.clone());
-        variables.insert(b"LOGNAME".to_vec(), account.name);
-        variables.insert(b"HOME".to_vec(), account.home);
-        if account.shell.is_empty() {
-            variables.remove(b"SHELL".as_slice());
-        } else {
-            variables.insert(b"SHELL".to_vec(), account.shell);
-        }
+        set_account(&mut variables, account);
+        Self { variables }
+    }
+
+    /// Makes that of root: what the agent can write is looked up last, and nothing of what the agent set is in it.
+    pub(crate) fn of_root(own: impl Iterator<Item = (OsString, OsString)>, setup: &Setup) -> Self {
+        let mut variables = base(own, setup);
+        let usual: Vec<&[u8]> = DEFAULT_PATH.split(|&byte| byte == b':').collect();
+        let others = variables.remove(b"PATH".as_slice()).unwrap_or_default();
+        let others = others.split(|&byte| byte == b':').filter(|part| part.starts_with(b"/") && !usual.contains(part));
+        let path: Vec<&[u8]> = usual.iter().copied().chain(others).collect();
+        let path = path.join(&b':');
+        let passwd = read_passwd();
+        let root = Account { name: b"root".to_vec(), home: b"/root".to_vec(), shell: b"/bin/sh".to_vec() };
+        set_account(&mut variables, find_account(&passwd, 0).unwrap_or(root));
+        let agent = find_account(&passwd, setup.agent.uid).map_or_else(|| b"agent".to_vec(), |account| account.name);
+        let number = |id: u32| id.to_string().into_bytes();
+        variables.extend([
+            (b"PATH".to_vec(), path),
+            (b"PYTHONSAFEPATH".to_vec(), b"1".to_vec()),
+            (b"SUDO_GID".to_vec(), number(setup.agent.gid)),
+            (b"SUDO_UID".to_vec(), number(setup.agent.uid)),
+            (b"SUDO_USER".to_vec(), agent),
+        ]);
         Self { variables }
     }
 
@@ -79,6 +96,26 @@ impl Environment {
     pub(crate) fn strings(&self) -> Vec<CString> {
         let join = |(name, value): (&Vec<u8>, &Vec<u8>)| CString::new([name, &b"="[..], value].concat()).ok();
         self.variables.iter().filter_map(join).collect()
+    }
+}
+
+/// What the host sets, and over it what the image does.
+fn base(own: impl Iterator<Item = (OsString, OsString)>, setup: &Setup) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let own = own.map(|(name, value)| (name.into_vec(), value.into_vec()));
+    let own = own.filter(|(name, _)| !name.starts_with(b"LD_") && name != b"HOSTNAME");
+    let mut variables: BTreeMap<_, _> = setup.environment.iter().cloned().chain(own).collect();
+    variables.entry(b"LANG".to_vec()).or_insert_with(|| b"C.UTF-8".to_vec());
+    variables
+}
+
+fn set_account(variables: &mut BTreeMap<Vec<u8>, Vec<u8>>, account: Account) {
+    variables.insert(b"USER".to_vec(), account.name.clone());
+    variables.insert(b"LOGNAME".to_vec(), account.name);
+    variables.insert(b"HOME".to_vec(), account.home);
+    if account.shell.is_empty() {
+        variables.remove(b"SHELL".as_slice());
+    } else {
+        variables.insert(b"SHELL".to_vec(), account.shell);
     }
 }
 
@@ -129,7 +166,14 @@ mod tests {
 
     fn terms() -> Setup {
         let agent = Identity { uid: 4_000_000_001, gid: 1 };
-        Setup { protocol: 3, agent, lifetime: 1, open_files: 1, environment: pairs(&[("X", "0"), ("Y", "0")]) }
+        Setup {
+            protocol: 4,
+            agent,
+            lifetime: 1,
+            open_files: 1,
+            environment: pairs(&[("X", "0"), ("Y", "0")]),
+            sudo: Sudo::Denied,
+        }
     }
 
     fn pairs(list: &[(&str, &str)]) -> Vec<Variable> {
@@ -158,6 +202,20 @@ mod tests {
         assert_eq!((full.value("X"), full.value("HOME")), (Some(&b"2"[..]), Some(&b"/h"[..])));
         assert_eq!(full.value("TERM"), Some(&b"xterm-256color"[..]));
         assert!(full.strings().iter().any(|string| string.as_bytes() == b"LANG=C.UTF-8"));
+    }
+
+    #[test]
+    fn root_has_an_environment_of_its_own() {
+        let own = [("PATH", "/opt/bin:.:/usr/bin:"), ("LD_PRELOAD", "/evil.so"), ("HOME", "/home/x"), ("X", "1")];
+        let own = own.map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let root = Environment::of_root(own.clone().into_iter(), &terms());
+        let path = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/bin";
+        assert_eq!((root.value("PATH"), root.value("USER")), (Some(&path[..]), Some(&b"root"[..])));
+        assert_eq!((root.value("LD_PRELOAD"), root.value("X")), (None, Some(&b"1"[..])));
+        assert_eq!((root.value("SUDO_UID"), root.value("SUDO_GID")), (Some(&b"4000000001"[..]), Some(&b"1"[..])));
+        assert_ne!(root.value("HOME"), Some(&b"/home/x"[..]));
+        let offered = Environment::new(own.into_iter(), &Setup { sudo: Sudo::Offered, ..terms() });
+        assert_eq!(offered.value("PATH"), Some(&b"/run/sandbox/bin:/opt/bin:.:/usr/bin:"[..]));
     }
 
     #[test]

@@ -7,11 +7,12 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::process::{Resource, chdir, getrlimit, ioctl_tiocsctty, setsid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
-use sandbox_guest::wire::{Failure, FailureKind, Setup};
+use sandbox_guest::wire::{Failure, FailureKind, RunAs, Setup};
 
 use crate::agent::{Refusal, become_agent};
 use crate::environment::Environment;
 use crate::failure::{failure, invalid, kind_of, printable};
+use crate::root::become_root;
 use crate::sys;
 
 /// What a program has as its standard streams.
@@ -58,14 +59,14 @@ impl Program {
     }
 
     /// Turns this process into the program; returns only if that failed.
-    pub(crate) fn run(&self, setup: &Setup, stdio: &Stdio) -> Stop {
-        match self.prepare(setup, stdio) {
+    pub(crate) fn run(&self, run_as: RunAs, setup: &Setup, stdio: &Stdio) -> Stop {
+        match self.prepare(run_as, setup, stdio) {
             Ok(()) => self.execute(),
             Err(stop) => stop,
         }
     }
 
-    fn prepare(&self, setup: &Setup, stdio: &Stdio) -> Result<(), Stop> {
+    fn prepare(&self, run_as: RunAs, setup: &Setup, stdio: &Stdio) -> Result<(), Stop> {
         sys::default_signals();
         let attach = || -> rustix::io::Result<()> {
             setsid()?;
@@ -81,7 +82,11 @@ impl Program {
             dup2_stderr(error)
         };
         attach().map_err(|error| Stop::new(Stage::Streams, &error.into()))?;
-        become_agent(setup).map_err(|refusal| match refusal {
+        let become_user = match run_as {
+            RunAs::Agent => become_agent,
+            RunAs::Root => become_root,
+        };
+        become_user(setup).map_err(|refusal| match refusal {
             Refusal::Limits(error) => Stop::new(Stage::Limits, &error),
             Refusal::Privileges(error) => Stop::new(Stage::Privileges, &error),
         })?;

@@ -15,7 +15,7 @@ use rustix::process::{DumpableBehavior, geteuid, getpid, set_child_subreaper, se
 use rustix::stdio::{dup2_stdin, dup2_stdout};
 use sandbox_guest::frame::{Incoming, receive, send};
 use sandbox_guest::relay::{Relay, Side};
-use sandbox_guest::wire::{FailureKind, Hello, MAX_TO_GUEST, MAX_TO_HOST, PROTOCOL, Reply, Request, Setup};
+use sandbox_guest::wire::{FailureKind, Hello, MAX_TO_GUEST, MAX_TO_HOST, PROTOCOL, Reply, Request, Setup, Sudo};
 
 use crate::agent::is_agent;
 use crate::cgroup::MemoryEvents;
@@ -23,7 +23,7 @@ use crate::control::{Control, refuse};
 use crate::environment::Environment;
 use crate::failure::{failed, failure, invalid};
 use crate::family::{Family, Territory};
-use crate::{attest, deadline, files, listen, supervise, sys};
+use crate::{attest, deadline, files, listen, offer, supervise, sys};
 
 /// How long the host may take to answer the first message.
 const MAX_SETUP: Duration = Duration::from_mins(1);
@@ -58,6 +58,8 @@ pub(crate) struct Guest {
     pub(crate) setup: Setup,
     /// What programs find in their environment.
     pub(crate) environment: Environment,
+    /// What those find that run as root.
+    pub(crate) root_environment: Environment,
     /// The count of what the memory limit has killed.
     pub(crate) memory: MemoryEvents,
     /// Whose processes there are beside ours.
@@ -92,9 +94,14 @@ pub(crate) fn run(door: &Door) -> io::Result<()> {
     };
     let setup = agree(&channel)?;
     channel.set_nonblocking(true)?;
+    // What lies on a host of others is not ours to change. Where it cannot be done, whoever asks for `sudo` finds none.
+    if setup.sudo == Sudo::Offered && territory == Territory::Namespace {
+        let _ = offer::offer();
+    }
     let guest = Guest {
         transport,
         environment: Environment::new(std::env::vars_os(), &setup),
+        root_environment: Environment::of_root(std::env::vars_os(), &setup),
         memory: MemoryEvents::find(),
         ends: deadline::after(Duration::from_secs(setup.lifetime)),
         territory,

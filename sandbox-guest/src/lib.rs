@@ -8,5 +8,6 @@
 pub mod frame;
 pub mod launch;
 pub mod relay;
+pub mod sudo;
 pub mod tree;
 pub mod wire;

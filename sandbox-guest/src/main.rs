@@ -1,10 +1,11 @@
 //! Process 1 of every sandbox.
 //!
 //! `sandbox-guest [SOCKET]` connects to its host's socket and carries out what the host asks, as the agent's user;
-//! `sandbox-guest --relay` does so over its standard input and output. It
+//! `sandbox-guest --relay` does so over its standard input and output. Under the name `sudo` it asks its host for root inside. It
 //! has one thread and needs nothing from the image: no shell, no C library, no `/etc/passwd`, no writable file system.
 
 mod agent;
+mod ask;
 mod attest;
 mod cgroup;
 mod control;
@@ -18,7 +19,9 @@ mod files;
 mod init;
 mod launcher;
 mod listen;
+mod offer;
 mod procfs;
+mod root;
 mod supervise;
 mod sys;
 mod terminal;
@@ -31,6 +34,9 @@ use init::Door;
 use sandbox_guest::wire::{GUEST_DIRECTORY, GUEST_SOCKET};
 
 fn main() -> ExitCode {
+    if ask::is_called() {
+        return ExitCode::from(ask::run());
+    }
     if std::env::args_os().nth(1).is_some_and(|argument| argument == sandbox_guest::launch::ARGUMENT) {
         return launcher::run();
     }

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, getpid, set_child_subreaper};
-use sandbox_guest::wire::{Command, Exec, Exit, Failure, Reply, Status};
+use sandbox_guest::wire::{Command, Exec, Exit, Failure, FailureKind, Reply, RunAs, Status, Sudo};
 
 use crate::control::Control;
 use crate::deadline;
 use crate::exec::{Program, Stdio, Stop};
-use crate::failure::{failed, invalid};
+use crate::failure::{failed, failure, invalid};
 use crate::family::{Family, drain};
 use crate::init::Guest;
 use crate::sys;
@@ -70,7 +70,18 @@ impl Supervisor {
         let grace = Duration::from_millis(exec.grace);
         let victims = guest.memory.victims();
         let prepared = || -> Result<_, Failure> {
-            let environment = guest.environment.with(exec.environment, exec.terminal.is_some())?;
+            let environment = match (exec.run_as, guest.setup.sudo) {
+                (RunAs::Agent, _) => &guest.environment,
+                (RunAs::Root, Sudo::Offered) => &guest.root_environment,
+                (RunAs::Root, Sudo::Denied) => {
+                    return Err(failure(
+                        FailureKind::Denied,
+                        libc::EPERM,
+                        "nothing may be run as root here".to_owned(),
+                    ));
+                }
+            };
+            let environment = environment.with(exec.environment, exec.terminal.is_some())?;
             let program = Program::new(exec.argv, exec.directory, &environment)?;
             let (stdio, master) = match exec.terminal {
                 Some(size) => {
@@ -80,8 +91,8 @@ impl Supervisor {
                 }
                 None => (Stdio::Pipes(three(streams)?), None),
             };
-            let (signals, report, pid) =
-                fork(guest, &program, &stdio).map_err(|error| failed("program could not be started", &error))?;
+            let (signals, report, pid) = fork(guest, &program, exec.run_as, &stdio)
+                .map_err(|error| failed("program could not be started", &error))?;
             Ok((program, master, signals, report, pid))
         };
         match prepared() {
@@ -217,13 +228,13 @@ fn three(streams: Vec<OwnedFd>) -> Result<[OwnedFd; 3], Failure> {
 }
 
 /// Forks the program; gives what becomes readable when a child ends, and what tells whether the program runs.
-fn fork(guest: &Guest, program: &Program, stdio: &Stdio) -> io::Result<(OwnedFd, OwnedFd, Pid)> {
+fn fork(guest: &Guest, program: &Program, run_as: RunAs, stdio: &Stdio) -> io::Result<(OwnedFd, OwnedFd, Pid)> {
     set_child_subreaper(Some(getpid()))?;
     let signals = sys::signal_descriptor(&[libc::SIGCHLD])?;
     let (report, tell) = pipe_with(PipeFlags::CLOEXEC)?;
     let mut tell = File::from(tell);
     let pid = sys::spawn(&mut || {
-        let stop = program.run(&guest.setup, stdio);
+        let stop = program.run(run_as, &guest.setup, stdio);
         // Nobody listens only if the supervisor has gone.
         let _ = tell.write_all(&stop.to_bytes());
         FAILED_TO_RUN

@@ -117,6 +117,9 @@ pub(crate) fn signal_descriptor(signals: &[c_int]) -> io::Result<OwnedFd> {
     }
 }
 
+/// How many bytes a signal descriptor gives for each signal, of which the first four are its number (signalfd(2)).
+pub(crate) const SIGNAL_INFO: usize = size_of::<libc::signalfd_siginfo>();
+
 /// Sends a signal to a process, or to a group if `target` is negative (kill(2)).
 pub(crate) fn kill(target: i32, signal: c_int) -> io::Result<()> {
     // SAFETY: takes plain numbers.
@@ -189,9 +192,9 @@ fn got_through(returned: libc::c_long) -> bool {
     returned >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::EPERM)
 }
 
-/// Removes every capability from the bounding set; `EPERM` without `CAP_SETPCAP` (capabilities(7)).
-pub(crate) fn drop_bounding_set() -> io::Result<()> {
-    for capability in 0..64_u64 {
+/// Removes every capability but these from the bounding set; `EPERM` without `CAP_SETPCAP` (capabilities(7)).
+pub(crate) fn limit_bounding_set(kept: u64) -> io::Result<()> {
+    for capability in (0..64_u64).filter(|capability| kept & (1 << capability) == 0) {
         // SAFETY: takes plain numbers.
         if let Err(error) = check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0_u64, 0_u64, 0_u64) }) {
             return if error.raw_os_error() == Some(libc::EINVAL) { Ok(()) } else { Err(error) };
@@ -200,10 +203,13 @@ pub(crate) fn drop_bounding_set() -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the bounding set holds no capability.
-pub(crate) fn bounding_set_is_empty() -> bool {
-    // SAFETY: takes plain numbers; a capability that the kernel does not know is -1.
-    (0..64_u64).all(|capability| unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability, 0_u64, 0_u64, 0_u64) } < 1)
+/// The capabilities in the bounding set.
+pub(crate) fn bounding_set() -> u64 {
+    let holds = |capability: &u64| {
+        // SAFETY: takes plain numbers; a capability that the kernel does not know is -1.
+        unsafe { libc::prctl(libc::PR_CAPBSET_READ, *capability, 0_u64, 0_u64, 0_u64) == 1 }
+    };
+    (0..64_u64).filter(holds).fold(0, |set, capability| set | 1 << capability)
 }
 
 /// The real, effective and saved user ids, and the same of the group.

@@ -24,7 +24,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The version of these messages; both sides must speak the same one.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// The directory inside the container that holds the guest and its socket.
 pub const GUEST_DIRECTORY: &str = "/.sandbox";
@@ -67,6 +67,18 @@ pub struct Setup {
     pub open_files: u64,
     /// Variables of every program, where neither the image nor a request sets them.
     pub environment: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Whether programs may be run as root inside, and the agent finds whom to ask for it.
+    pub sudo: Sudo,
+}
+
+/// Whether the agent may ask for root inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_enums, reason = "a question with two answers")]
+pub enum Sudo {
+    /// It may not, and no program is run as root.
+    Denied,
+    /// It may: a program `sudo` is put where it finds it.
+    Offered,
 }
 
 /// A user and its group inside the container.
@@ -165,6 +177,18 @@ pub struct Exec {
     pub grace: u64,
     /// A terminal of this size instead of three pipes.
     pub terminal: Option<WindowSize>,
+    /// Whom it runs as.
+    pub run_as: RunAs,
+}
+
+/// Whom a program runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_enums, reason = "both sides are built from this crate, and must match in full")]
+pub enum RunAs {
+    /// The agent, without a capability.
+    Agent,
+    /// Root inside, with the capabilities of [`crate::sudo::CAPABILITIES`]; only where [`Sudo::Offered`].
+    Root,
 }
 
 /// The size of a terminal, in characters.

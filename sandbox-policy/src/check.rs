@@ -92,6 +92,9 @@ impl Policy {
         let needed = needed(root, *network, sudo, scopes, self.user_namespace);
         let Enforcement { required, waived } = self.enforce(needed, &capabilities, &mut violations);
 
+        // Who goes without whoever decides goes without sudo.
+        let sudo = if waived.contains_key(&Control::Sudo) { SudoRule::Deny } else { sudo };
+
         let mut violations = violations.into_iter();
         if let Some(first) = violations.next() {
             return Err(PolicyError::new(self.name(), first, violations.collect()));

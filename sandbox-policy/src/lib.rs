@@ -44,6 +44,7 @@ mod parse;
 mod path;
 mod policy;
 mod preset;
+mod privilege;
 mod repo;
 mod request;
 mod rule;
@@ -77,6 +78,7 @@ pub use parse::ParseError;
 pub use path::{GuestPath, HostPath};
 pub use policy::Policy;
 pub use preset::PRESETS;
+pub use privilege::{LinuxCapability, SUDO_CAPABILITIES};
 pub use repo::RepoId;
 pub use request::{
     Access, DEFAULT_WORKSPACE_PATH, NetworkRequest, RootFilesystem, SandboxRequest, SudoRequest, Workspace,
@@ -89,7 +91,7 @@ pub use scope::{Scope, TokenLevel, TokenPermission, TokenPermissions};
 pub use size::ByteSize;
 pub use span::Span;
 pub use spec::{SandboxSpec, Tmpfs};
-pub use sudo::{Keep, Login, SUDO_CAPABILITIES, SudoAction, SudoCall, SudoDecision, Variable};
+pub use sudo::{Keep, Login, SudoAction, SudoCall, SudoDecision, Variable};
 pub use token::{
     BranchProtection, ClassicRule, ProtectionRule, TokenCarries, TokenFacts, TokenForm, TokenLife, TokenReach,
 };

@@ -2,7 +2,7 @@
 //!
 //! The rule [`SudoRule::Packages`] bounds by which commands root is asked for, and each is recorded; it is no wall between
 //! the agent and root inside, since a package's own scripts run as root. The wall is the container's: root inside has the
-//! few capabilities of [`SUDO_CAPABILITIES`], the system call filter and `no_new_privs`, like everything else.
+//! few capabilities of [`SUDO_CAPABILITIES`](crate::SUDO_CAPABILITIES), the system call filter and `no_new_privs`, like everything else.
 //!
 //! Invariant: what is not known to be harmless is refused. Arguments are weighed as the list that they are; no shell is
 //! ever involved.
@@ -19,11 +19,6 @@ use crate::{Policy, SandboxSpec, SudoRule};
 
 /// A variable of the environment: its name and its value.
 pub type Variable = (Vec<u8>, Vec<u8>);
-
-/// The capabilities that root inside has for what the agent asks for: without any one of them, apt fails to install or does so
-/// with warnings (capabilities(7)). `CHOWN`, `DAC_OVERRIDE` and `FOWNER` let dpkg write and give away what packages hold;
-/// `SETGID` and `SETUID` let apt become the user that fetches.
-pub const SUDO_CAPABILITIES: [&str; 5] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"];
 
 /// Tells what becomes of a request for root inside.
 #[derive(Debug, Clone, PartialEq, Eq)]

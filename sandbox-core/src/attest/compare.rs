@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use sandbox_guest::wire::{GUEST_DIRECTORY, Mount, Observed};
-use sandbox_policy::{Access, Control, RootFilesystem, SandboxSpec};
+use sandbox_policy::{Access, Control, LinuxCapability, RootFilesystem, SUDO_CAPABILITIES, SandboxSpec};
 
 use crate::guest::shown;
 use crate::{Bind, EffectiveSettings, Setting, Wiring};
@@ -34,11 +34,9 @@ impl Seen<'_> {
             Control::Cpu => self.cpu(),
             Control::Disk => self.disk(),
             // Nothing inside can see these; the gateway that reports one is what enforces it.
-            Control::EgressAllowlist
-            | Control::GitBroker
-            | Control::ShortLivedToken
-            | Control::Sudo
-            | Control::TokenScope => found("a gateway on the host", true).asked("a gateway on the host"),
+            Control::EgressAllowlist | Control::GitBroker | Control::ShortLivedToken | Control::TokenScope => {
+                found("a gateway on the host", true).asked("a gateway on the host")
+            }
             Control::HostFilesystem => self.host_filesystem(),
             Control::Memory => self.memory(),
             Control::NoNetwork => found(self.inside.interfaces.join("+"), self.inside.interfaces == ["lo"])
@@ -56,6 +54,7 @@ impl Seen<'_> {
                     .asked(RootFilesystem::ReadOnly.as_str())
             }
             Control::Seccomp => self.seccomp(),
+            Control::Sudo => self.sudo(),
             Control::UserNamespace => self.user_namespace(),
             Control::WallClock => {
                 let asked = u64::from(self.spec.limits().lifetime.as_seconds());
@@ -78,12 +77,22 @@ impl Seen<'_> {
     fn capability_drop(&self) -> Comparison {
         let agent = self.inside.agent.capabilities.iter().fold(0, |all, set| all | set);
         let guest = self.inside.guest.capabilities.iter().fold(0, |all, set| all | set);
-        found(format!("agent {agent:#x}, guest {guest:#x}"), agent == 0 && guest & !GUEST_CAPABILITIES == 0)
+        let allowed = self.spec.capabilities();
+        let bits = bits(&allowed);
+        found(format!("agent {agent:#x}, guest {guest:#x}"), agent == 0 && guest & !bits == 0)
             .and(self.outside.capabilities.as_ref(), |added| {
-                let strange = added.iter().find(|name| !GUEST_CAPABILITY_NAMES.contains(&name.as_str()));
+                let strange = added.iter().find(|name| allowed.iter().all(|known| known.as_str() != name.as_str()));
                 strange.map(|name| format!("{name} added"))
             })
-            .asked(format!("agent 0x0, guest within {GUEST_CAPABILITIES:#x}"))
+            .asked(format!("agent 0x0, guest within {bits:#x}"))
+    }
+
+    /// The gateway decides; what it allows must be in the guest's power, and in nobody else's.
+    fn sudo(&self) -> Comparison {
+        let needed = bits(&SUDO_CAPABILITIES);
+        let [_, permitted, ..] = self.inside.guest.capabilities;
+        found(format!("guest {:#x}", permitted & needed), permitted & needed == needed)
+            .asked(format!("a gateway on the host, guest {needed:#x}"))
     }
 
     fn cpu(&self) -> Comparison {
@@ -241,6 +250,10 @@ impl Found {
     }
 }
 
+fn bits<'a>(capabilities: impl IntoIterator<Item = &'a LinuxCapability>) -> u64 {
+    capabilities.into_iter().fold(0, |bits, capability| bits | 1 << capability.number())
+}
+
 fn number(value: Option<u64>) -> String {
     value.map_or_else(|| "no limit".to_owned(), |value| value.to_string())
 }
@@ -262,11 +275,6 @@ fn path(mount: &Mount) -> &Path {
 
 /// The mode that `/proc/PID/status` shows for a filter (seccomp(2)).
 const SECCOMP_FILTER: u32 = 2;
-
-/// What the guest needs to become the agent and to end it: `KILL`, `SETGID`, `SETUID`, `SETPCAP` (capabilities(7)).
-const GUEST_CAPABILITIES: u64 = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;
-
-const GUEST_CAPABILITY_NAMES: [&str; 4] = ["KILL", "SETGID", "SETPCAP", "SETUID"];
 
 /// File systems that hold no file of the host's disks.
 const KERNEL_FILE_SYSTEMS: [&str; 7] = ["cgroup", "cgroup2", "devpts", "mqueue", "proc", "sysfs", "tmpfs"];

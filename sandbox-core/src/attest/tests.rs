@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use sandbox_guest::wire::{CgroupLimits, Mount, Observed, ProcessStatus};
 use sandbox_policy::{
-    Access, Capabilities, Control, GuestPath, HostPath, Policy, RootFilesystem, SandboxRequest, SandboxSpec, Support,
-    Workspace,
+    Access, Capabilities, Control, GuestPath, HostPath, Policy, RootFilesystem, SandboxRequest, SandboxSpec,
+    SudoRequest, Support, Workspace,
 };
 
 use super::{Attestation, Verdict};
@@ -164,6 +164,32 @@ fn every_lie_is_caught_and_named() {
     }
     let tried: BTreeSet<Control> = LIES.iter().map(|(control, _)| *control).collect();
     assert_eq!(&tried, spec.required(), "a control is compared and never lied about");
+}
+
+#[test]
+fn the_capabilities_of_sudo_are_there_where_it_is_asked_for_and_nowhere_else() {
+    let mut request = SandboxRequest::new("debian:12".parse().unwrap());
+    request.sudo = SudoRequest::Allow;
+    let able = Control::ALL
+        .iter()
+        .fold(Capabilities::new(), |able, control| able.with(*control, Support::Enforced { by: "a test".to_owned() }));
+    let with_sudo = Policy::standard().check(&request, &able).unwrap();
+    request.sudo = SudoRequest::Deny;
+    let without = Policy::standard().check(&request, &able).unwrap();
+    let verdict = |spec: &SandboxSpec, control: Control, guest: u64, engine: &[&str]| {
+        let (mut inside, mut outside) = honest();
+        inside.guest.capabilities = [0, guest, guest, guest, 0];
+        outside.capabilities = Some(engine.iter().map(|name| (*name).to_owned()).collect());
+        let attestation = Attestation::compare(spec, &wiring(), &inside, &outside);
+        attestation.findings().iter().find(|finding| finding.control == control).unwrap().verdict
+    };
+    assert_eq!(verdict(&with_sudo, Control::CapabilityDrop, 0x1eb, &["CHOWN", "KILL"]), Verdict::Holds);
+    assert_eq!(verdict(&with_sudo, Control::CapabilityDrop, 0x1ef, &[]), Verdict::Differs);
+    assert_eq!(verdict(&with_sudo, Control::CapabilityDrop, 0x1eb, &["SYS_ADMIN"]), Verdict::Differs);
+    assert_eq!(verdict(&with_sudo, Control::Sudo, 0x1eb, &[]), Verdict::Holds);
+    assert_eq!(verdict(&with_sudo, Control::Sudo, 0x1e0, &[]), Verdict::Differs);
+    assert_eq!(verdict(&without, Control::CapabilityDrop, 0x1eb, &[]), Verdict::Differs);
+    assert_eq!(verdict(&without, Control::CapabilityDrop, 0x1e0, &["CHOWN"]), Verdict::Differs);
 }
 
 #[test]

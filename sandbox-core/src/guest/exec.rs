@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
-use sandbox_guest::wire::{Command as Order, Exec, Exit, Reply, Request, WindowSize};
+use sandbox_guest::wire::{Command as Order, Exec, Exit, Reply, Request, RunAs, WindowSize};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
@@ -35,6 +35,7 @@ impl Guest {
                 deadline: None,
                 grace: 2000,
                 terminal: None,
+                run_as: RunAs::Agent,
             },
             stdin: Stdin::Null,
             output_limit: OUTPUT_LIMIT,

@@ -11,6 +11,7 @@ mod lifecycle;
 mod limits;
 mod listen;
 mod refusals;
+mod sudo;
 mod terminal;
 
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub use lifecycle::*;
 pub use limits::*;
 pub use listen::*;
 pub use refusals::*;
+pub use sudo::*;
 pub use terminal::*;
 
 use crate::{EventSink, RunRoot, Runtime, Sandbox, SandboxBuilder};
@@ -169,6 +171,10 @@ macro_rules! contract {
             a_file_comes_back_as_it_was_written
             a_file_is_whole_or_not_there
             a_gateway_without_a_report_is_no_gateway
+            sudo_any_is_root_inside_and_no_further
+            sudo_installs_packages
+            sudo_refuses_what_is_not_allowed_with_a_reason
+            sudo_takes_no_places_and_no_nonsense
             a_lifetime_ends_the_sandbox
             a_listener_inside_is_accepted_on_outside
             a_gateways_variables_are_the_weakest

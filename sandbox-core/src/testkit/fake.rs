@@ -83,6 +83,7 @@ impl FakeRuntime {
             Control::Pids,
             Control::ReadonlyRootfs,
             Control::Seccomp,
+            Control::Sudo,
             Control::UserNamespace,
         ]
         .into_iter()

@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use rustix::process::geteuid;
 use rustix::termios::{Winsize, isatty, tcgetwinsize, tcsetwinsize};
-use sandbox_guest::wire::{Command, Exit, FailureKind, Reply, Request, Status, WindowSize};
+use sandbox_guest::wire::{Command, Exec, Exit, FailureKind, Reply, Request, RunAs, Setup, Status, Sudo, WindowSize};
 
 use crate::harness::{
-    Host, PATIENCE, agent, children, eventually, exec, read_all, shell, stat, without_root, write_program,
+    Host, PATIENCE, agent, children, eventually, exec, read_all, setup, shell, stat, without_root, write_program,
 };
 
 /// A script whose every process ignores SIGTERM, one of them twice forked and in a session of its own. The end of its
@@ -317,4 +317,29 @@ fn a_program_lets_the_guest_go_first() {
     let finished = host.shell("nice; cat /proc/self/oom_score_adj; nice -n -5 true 2>&1; renice -n 0 $$ 2>&1; nice");
     let lines: Vec<&str> = finished.text().lines().collect();
     assert_eq!((lines[0], lines[1], lines.last()), ("10", "1000", Some(&"10")), "{lines:?}");
+}
+
+#[test]
+fn nothing_runs_as_root_where_nobody_may_ask_for_it() {
+    let host = Host::start();
+    let failure = host.exec(Exec { run_as: RunAs::Root, ..exec(&["/bin/true"]) }).finish().unwrap_err();
+    assert_eq!((failure.kind, failure.errno), (FailureKind::Denied, 1));
+}
+
+#[test]
+fn what_runs_as_root_has_few_capabilities_and_an_environment_of_its_own() {
+    if without_root("what_runs_as_root_has_few_capabilities_and_an_environment_of_its_own") {
+        return;
+    }
+    let host = Host::with_setup(&Setup { sudo: Sudo::Offered, ..setup() });
+    let script = "grep -E '^(Uid|Groups|Cap|NoNewPrivs)' /proc/self/status | tr -s '\\t\\n' ' '; ulimit -n; pwd; echo $USER $SUDO_UID";
+    let root = host.exec(Exec { run_as: RunAs::Root, directory: None, ..shell(script) }).finish().unwrap();
+    let (few, none) = ("00000000000000cb", "0000000000000000");
+    let expected = format!(
+        "Uid: 0 0 0 0 Groups: CapInh: {none} CapPrm: {few} CapEff: {few} CapBnd: {few} CapAmb: {none} NoNewPrivs: 1 256\n\
+         /root\nroot 1000\n"
+    );
+    assert_eq!(root.text(), expected);
+    let agent = host.shell("grep -E '^Cap(Prm|Eff|Bnd)' /proc/self/status | grep -vc 0000000000000000");
+    assert_eq!(agent.text(), "0\n");
 }

@@ -14,7 +14,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{geteuid, getgid, getuid};
 use sandbox_guest::frame::{receive, send};
 use sandbox_guest::wire::{
-    Command, Exec, Exit, Failure, Hello, Identity, MAX_TO_GUEST, MAX_TO_HOST, PROTOCOL, Reply, Request, Setup, Status,
+    Command, Exec, Exit, Failure, Hello, Identity, MAX_TO_GUEST, MAX_TO_HOST, PROTOCOL, Reply, Request, RunAs, Setup,
+    Status, Sudo,
 };
 use tempfile::TempDir;
 
@@ -31,7 +32,14 @@ pub(crate) fn agent() -> Identity {
 }
 
 pub(crate) fn setup() -> Setup {
-    Setup { protocol: PROTOCOL, agent: agent(), lifetime: 600, open_files: 256, environment: Vec::new() }
+    Setup {
+        protocol: PROTOCOL,
+        agent: agent(),
+        lifetime: 600,
+        open_files: 256,
+        environment: Vec::new(),
+        sudo: Sudo::Denied,
+    }
 }
 
 /// A guest and the host's side of its channel.
@@ -286,6 +294,7 @@ pub(crate) fn exec(argv: &[&str]) -> Exec {
         deadline: None,
         grace: 100,
         terminal: None,
+        run_as: RunAs::Agent,
     }
 }
 

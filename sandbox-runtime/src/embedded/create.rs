@@ -80,6 +80,7 @@ impl Machine {
             environment: image.environment,
             agent,
             writable: spec.root() == RootFilesystem::Writable,
+            capabilities: spec.capabilities().iter().fold(0, |bits, capability| bits | 1 << capability.number()),
             open_files: spec.limits().open_files.get().into(),
             disk: self.capabilities.is_enforced(Control::Disk).then(|| spec.limits().disk.bytes()),
             cgroups: self.cgroups.groups(&wiring.container_name()),

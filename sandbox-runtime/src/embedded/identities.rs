@@ -74,12 +74,11 @@ impl Ids {
         }
     }
 
-    /// What process 1 keeps. Root inside needs `KILL`, `SETGID`, `SETUID` and `SETPCAP` to become the agent and to end it
-    /// (capabilities(7)); who is the agent already needs nothing.
-    pub(super) fn capabilities(self) -> u64 {
+    /// What process 1 keeps of what root inside would; who is the agent already needs nothing.
+    pub(super) fn capabilities(self, of_root: u64) -> u64 {
         match self {
             Self::Own { .. } => 0,
-            Self::Range { .. } => 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8,
+            Self::Range { .. } => of_root,
         }
     }
 }

@@ -97,7 +97,7 @@ impl Launcher {
             hostname: b"sandbox".to_vec(),
             shared_memory: SHARED_MEMORY,
             open_files: record.open_files,
-            capabilities: self.ids.capabilities(),
+            capabilities: self.ids.capabilities(record.capabilities),
             filters: self.filters.clone(),
             program: vec![format!("{GUEST_DIRECTORY}/{GUEST_PROGRAM}").into_bytes()],
             environment: record.environment.iter().map(|variable| variable.clone().into_bytes()).collect(),

@@ -10,7 +10,7 @@ use std::path::Path;
 use sandbox_core::{ContainerId, Error, ErrorKind, Owner, Result, RuntimeInfo, SandboxId};
 use sandbox_guest::launch::Step;
 use sandbox_guest::wire::{GUEST_DIRECTORY, GUEST_PROGRAM};
-use sandbox_policy::{Capabilities, Control, Support};
+use sandbox_policy::{Capabilities, Control, LinuxCapability, Support};
 
 use super::cgroups::{Ceilings, Cgroups};
 use super::host::HostImage;
@@ -31,6 +31,8 @@ pub(super) fn probe(store: Store, ids: Ids, program: &[u8]) -> Result<Machine> {
     }
     if let Ids::Own { .. } = ids {
         lacking = lacking.with(Control::Disk, unsupported("only root can mount a file system of a size", ROOT_HINT));
+        lacking = lacking
+            .with(Control::Sudo, unsupported("there is no root inside a sandbox of an ordinary user", ROOT_HINT));
         let others = other_groups();
         if others > 0 {
             let why = format!("the caller's {others} other groups cannot be given up without privilege");
@@ -145,6 +147,7 @@ fn attempt(machine: &Machine, program: &[u8], id: &ContainerId) -> Result<(), La
         environment: Vec::new(),
         agent: (1_000, 1_000),
         writable: false,
+        capabilities: LinuxCapability::ALL.iter().fold(0, |bits, capability| bits | 1 << capability.number()),
         open_files: 64,
         disk: machine.capabilities.is_enforced(Control::Disk).then_some(TRIAL_DISK),
         cgroups: machine.cgroups.groups(id.as_str()),

@@ -33,6 +33,8 @@ pub(super) struct Record {
     pub(super) agent: (u32, u32),
     /// Whether the root file system can be written.
     pub(super) writable: bool,
+    /// The capabilities that process 1 has where it is root, as bits.
+    pub(super) capabilities: u64,
     /// Open files of each process.
     pub(super) open_files: u64,
     /// Bytes of the container's own layer; `None` where nothing limits it.
@@ -108,6 +110,6 @@ impl Record {
 }
 
 /// The form of the record that this version writes.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 const FILE: &str = "record.json";
 const FRESH: &str = "record.json.new";

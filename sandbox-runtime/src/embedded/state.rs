@@ -7,6 +7,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, openat, openat2, statat};
 use sandbox_core::{Bind, ContainerId, ContainerState, ContainerStatus, EffectiveSettings, Error, Result};
 
+use sandbox_policy::LinuxCapability;
+
 use super::Machine;
 use super::cgroups::{Ceilings, read_ceilings};
 use super::launch::DISK;
@@ -102,18 +104,13 @@ fn capabilities(sets: Option<(&str, &str)>) -> Vec<String> {
     let mask = |text: &str| u64::from_str_radix(text, 16).unwrap_or(u64::MAX);
     let held = sets.map_or(u64::MAX, |(bounding, permitted)| mask(bounding) | mask(permitted));
     let name = |number: u32| {
-        KNOWN
-            .iter()
-            .find(|(known, _)| *known == number)
-            .map_or_else(|| number.to_string(), |(_, name)| (*name).to_owned())
+        let known = LinuxCapability::ALL.iter().find(|known| known.number() == number);
+        known.map_or_else(|| number.to_string(), ToString::to_string)
     };
     let mut names: Vec<String> = (0..u64::BITS).filter(|bit| held & (1 << bit) != 0).map(name).collect();
     names.sort();
     names
 }
-
-/// Numbers of the capabilities that process 1 may have (capabilities(7)).
-const KNOWN: [(u32, &str); 4] = [(5, "KILL"), (6, "SETGID"), (7, "SETUID"), (8, "SETPCAP")];
 
 /// The host's directories that are mounted, as asked for where they are what was asked for.
 fn binds(record: &Record, mounts: &[Mounted], first: Process) -> Vec<Bind> {

@@ -86,7 +86,7 @@ fn host_config(spec: &SandboxSpec, wiring: &Wiring, quota: Quota) -> Result<Host
         ulimits: Some(vec![ulimit("core", 0), ulimit("nofile", files)]),
         storage_opt: storage,
         cap_drop: Some(vec!["ALL".to_owned()]),
-        cap_add: Some(GUEST_CAPABILITIES.map(str::to_owned).to_vec()),
+        cap_add: Some(spec.capabilities().into_iter().map(|capability| capability.to_string()).collect()),
         security_opt: Some(vec!["no-new-privileges".to_owned(), format!("seccomp={}", seccomp::profile())]),
         privileged: Some(false),
         masked_paths: Some(hidden::MASKED.map(str::to_owned).to_vec()),
@@ -196,11 +196,6 @@ pub(super) const HOSTS: &str = "hosts";
 /// Where programs look up host names (<https://man7.org/linux/man-pages/man5/hosts.5.html>).
 pub(crate) const HOSTS_TARGET: &str = "/etc/hosts";
 const HOSTS_CONTENT: &str = "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n";
-
-/// What process 1 needs to become the agent and to end it
-/// (<https://man7.org/linux/man-pages/man7/capabilities.7.html>): `SETUID`, `SETGID` and `SETPCAP` to drop everything,
-/// `KILL` to end what runs as another user.
-pub(super) const GUEST_CAPABILITIES: [&str; 4] = ["KILL", "SETGID", "SETPCAP", "SETUID"];
 
 /// Microseconds; the kernel's own default (<https://docs.kernel.org/scheduler/sched-bwc.html>).
 pub(super) const CPU_PERIOD: i64 = 100_000;

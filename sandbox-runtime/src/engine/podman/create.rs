@@ -15,9 +15,7 @@ use sandbox_guest::wire::{GUEST_DIRECTORY, GUEST_PROGRAM};
 use sandbox_policy::{Access, Limits, SandboxSpec};
 use serde_json::{Value, json};
 
-use super::super::create::{
-    CPU_PERIOD, GUEST_CAPABILITIES, HOSTS, HOSTS_TARGET, SHARED_MEMORY, signed, utf8, write, write_hosts,
-};
+use super::super::create::{CPU_PERIOD, HOSTS, HOSTS_TARGET, SHARED_MEMORY, signed, utf8, write, write_hosts};
 use super::super::error::{Answer, senseless};
 use super::super::{CREATE, Endpoint, raw};
 use crate::{hidden, seccomp};
@@ -45,6 +43,7 @@ fn body(spec: &SandboxSpec, wiring: &Wiring) -> Result<Value> {
     if let Some(workspace) = spec.workspace() {
         mounts.push(bind("workspace", workspace.host.as_path(), workspace.guest.as_path(), workspace.access)?);
     }
+    let capabilities: Vec<String> = spec.capabilities().iter().map(|name| format!("CAP_{name}")).collect();
     let own = json!({ "nsmode": "private" });
     let labels: serde_json::Map<String, Value> =
         wiring.labels().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
@@ -70,7 +69,7 @@ fn body(spec: &SandboxSpec, wiring: &Wiring) -> Result<Value> {
         "log_configuration": { "driver": "none" },
         "privileged": false,
         "cap_drop": ["ALL"],
-        "cap_add": GUEST_CAPABILITIES.map(|name| format!("CAP_{name}")),
+        "cap_add": capabilities,
         "no_new_privileges": true,
         "seccomp_profile_path": utf8("run directory", &directory.join(SECCOMP))?,
         "mask": hidden::MASKED,
