@@ -53,22 +53,48 @@ impl Client {
         let path = ["repos", repository.owner(), repository.name(), "activity"];
         let call = Call::get(&path, format!("reading the activity of {repository}")).bearer(secret).remembered();
         let what = call.what.clone();
-        let (read, truncated) = self.list::<Entry>(call, MAX_ENTRIES).await?;
-        let mut entries = Vec::new();
-        for Entry { activity_type, actor, reference, before, after, timestamp } in read {
+        let recent = |entry: &Entry| expiry::body(&entry.timestamp).is_none_or(|time| time >= since);
+        let (read, truncated) = self.list_while(call, MAX_ENTRIES, |page: Vec<Entry>| page, recent).await?;
+        let activity = |Entry { activity_type, actor, reference, before, after, timestamp }| {
             let time = expiry::body(&timestamp).ok_or_else(|| Error::Unreadable {
                 what: what.clone(),
                 why: "an entry whose time cannot be read".to_owned(),
             })?;
-            if time >= since {
-                let actor = actor.map(|actor| actor.login);
-                entries.push(Activity { kind: activity_type, actor, reference, before, after, time });
-            } else {
-                return Ok(Activities { entries, truncated: false });
-            }
-        }
-        Ok(Activities { entries, truncated })
+            let actor = actor.map(|actor: Actor| actor.login);
+            Ok(Activity { kind: activity_type, actor, reference, before, after, time })
+        };
+        Ok(Activities { entries: read.into_iter().map(activity).collect::<Result<_>>()?, truncated })
     }
+}
+
+impl Activity {
+    /// What kind of change it was; `None` for a kind that is not known here.
+    pub fn change(&self) -> Option<Change> {
+        Some(match self.kind.as_str() {
+            "branch_creation" => Change::BranchCreation,
+            "branch_deletion" => Change::BranchDeletion,
+            "force_push" => Change::ForcePush,
+            "merge_queue_merge" | "pr_merge" => Change::Merge,
+            "push" => Change::Push,
+            _ => return None,
+        })
+    }
+}
+
+/// A kind of change of a reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Change {
+    /// A branch was made.
+    BranchCreation,
+    /// A branch was removed.
+    BranchDeletion,
+    /// A branch was moved to a commit that does not follow from the one before.
+    ForcePush,
+    /// A pull request was merged.
+    Merge,
+    /// Commits were added.
+    Push,
 }
 
 /// The SHA-256 of a token, under which GitHub's audit log files what it did, in base64

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 pub use self::url::GitHubUrl;
 pub(crate) use self::{
     answer::{Answer, read},
-    call::Call,
+    call::{Call, Credential},
 };
 use crate::redact::shown;
 use crate::{Error, Result};
@@ -204,7 +204,7 @@ impl Client {
             let remembered = lock(&self.inner.memory).recall(&key).cloned();
             return remembered.ok_or_else(|| unreachable("an answer that is no longer remembered".to_owned()));
         }
-        let answer = Answer::new(status, headers, body, &call.what, call.secret());
+        let answer = Answer::new(status, headers, body, call);
         if call.remembered {
             lock(&self.inner.memory).keep(key, &answer);
         }
@@ -215,12 +215,12 @@ impl Client {
         let response = self.inner.octocrab.send(request).await.map_err(|error| Error::Unreachable {
             what: call.what.clone(),
             origin: self.inner.url.origin().to_owned(),
-            why: shown(&chain(&error), call.secret()),
+            why: shown(&chain(&error), call.secrets()),
         })?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| Error::Unreadable {
             what: call.what.clone(),
-            why: shown(&chain(error.as_ref()), call.secret()),
+            why: shown(&chain(error.as_ref()), call.secrets()),
         })?;
         Ok((head.status, head.headers, body.to_bytes().to_vec()))
     }

@@ -7,6 +7,7 @@
 
 mod activity;
 mod app;
+mod audit;
 mod client;
 mod error;
 mod expiry;
@@ -18,13 +19,14 @@ mod redact;
 mod revoke;
 mod store;
 
-pub use activity::{Activities, Activity, token_sha256};
+pub use activity::{Activities, Activity, Change, token_sha256};
 pub use app::{AppIssuer, AppTokens, InstallationToken, KeyError, PrivateKey};
+pub use audit::{Audit, PullRequest, WorkflowCommit, WorkflowRun};
 pub use client::{Client, GitHubUrl, Patience};
 pub use error::{Error, Result};
 pub use kind::TokenKind;
 pub use pat::{Expiry, PatReport, Reach};
 pub use personal::PersonalToken;
 pub use protection::{Protection, Ruleset};
-pub use revoke::Revoked;
+pub use revoke::{OAuthApp, Revoked};
 pub use store::{EnvFiles, KeptToken, Removed, TokenStore};

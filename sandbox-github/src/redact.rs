@@ -6,8 +6,8 @@
 use secrecy::{ExposeSecret, SecretString};
 
 /// Keeps of a message the short words that are no part of the secret, up to a length.
-pub(crate) fn shown(text: &str, secret: Option<&SecretString>) -> String {
-    let secret = secret.map(ExposeSecret::expose_secret).unwrap_or_default();
+pub(crate) fn shown<'a>(text: &str, secrets: impl IntoIterator<Item = &'a SecretString>) -> String {
+    let secrets: Vec<&str> = secrets.into_iter().map(ExposeSecret::expose_secret).collect();
     let mut shown = String::new();
     for word in text.split(|letter: char| letter.is_whitespace() || letter.is_control()).filter(|word| !word.is_empty())
     {
@@ -18,15 +18,23 @@ pub(crate) fn shown(text: &str, secret: Option<&SecretString>) -> String {
         if !shown.is_empty() {
             shown.push(' ');
         }
-        shown.push_str(if is_plain(word, secret) { word } else { "[…]" });
+        shown.push_str(if is_plain(word, &secrets) { word } else { "[…]" });
     }
-    shown
+    // A secret that was taken apart into short words is one all the same.
+    if secrets.iter().any(|secret| is_spelt(&shown, secret)) { "[…]".to_owned() } else { shown }
 }
 
-fn is_plain(word: &str, secret: &str) -> bool {
+/// Whether the letters and digits of a text spell a part of a secret.
+fn is_spelt(text: &str, secret: &str) -> bool {
+    let letters = |text: &str| text.bytes().filter(u8::is_ascii_alphanumeric).collect::<Vec<u8>>();
+    let (text, secret) = (letters(text), letters(secret));
+    secret.windows(MIN_SPELT).any(|piece| text.windows(MIN_SPELT).any(|shown| shown == piece))
+}
+
+fn is_plain(word: &str, secrets: &[&str]) -> bool {
     let long = word.split(|letter: char| !letter.is_ascii_alphanumeric()).any(|part| part.len() > MAX_PART);
     let token = PREFIXES.iter().any(|prefix| word.contains(prefix));
-    let piece = word.len() >= MIN_PIECE && secret.contains(word);
+    let piece = word.len() >= MIN_PIECE && secrets.iter().any(|secret| secret.contains(word));
     word.len() <= MAX_WORD && !long && !token && !piece && !word.chars().any(is_invisible)
 }
 
@@ -43,6 +51,8 @@ const MAX_WORD: usize = 24;
 const MAX_PART: usize = 20;
 /// From here on a word is too much of a secret to be shown.
 const MIN_PIECE: usize = 4;
+/// Letters and digits, with anything between.
+const MIN_SPELT: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -69,6 +79,16 @@ mod tests {
         ] {
             assert_eq!(shown(&format!("bad {said} here"), Some(&secret)), "bad […] here", "{said}");
         }
+    }
+
+    #[test]
+    fn a_token_in_pieces_is_one_all_the_same() {
+        let secret = SecretString::from("ghp_MADE0UP0FOR0TESTS0ABCDEFGH");
+        let other = SecretString::from("another secret");
+        for said in ["MAD E0U P0F OR0", "M-A-D E-0-U P-0-F"] {
+            assert_eq!(shown(said, [&other, &secret]), "[…]", "{said}");
+        }
+        assert_eq!(shown("MAD as a hatter", [&secret]), "MAD as a hatter");
     }
 
     #[test]

@@ -7,8 +7,17 @@ use http::{Method, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 
-use crate::client::{Answer, Call, Client};
+use crate::client::{Answer, Call, Client, Credential};
 use crate::{Error, Result, TokenKind};
+
+/// An OAuth app, which may end the tokens that were made for it. It prints without its secret.
+#[derive(Clone, Debug)]
+pub struct OAuthApp {
+    /// The client id.
+    pub client_id: String,
+    /// The client secret.
+    pub client_secret: SecretString,
+}
 
 /// How a token came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +49,34 @@ impl Client {
             TokenKind::Installation => self.revoke_own(secret).await,
             _ => self.revoke_reported(secret).await,
         };
+        self.seen_dead(kind, secret, asked).await
+    }
+
+    /// Revokes a token that was made for an OAuth app, in the app's name. It works where tokens cannot be reported, as on an
+    /// Enterprise Server.
+    ///
+    /// # Errors
+    /// `Input` if it is no token of an app's; `StillGood` where it was not revoked, or nobody can tell.
+    pub async fn revoke_of_app(&self, app: &OAuthApp, secret: &SecretString) -> Result<Revoked> {
+        let kind = TokenKind::of(secret).filter(|kind| matches!(kind, TokenKind::OAuth | TokenKind::User));
+        let kind = kind.ok_or_else(|| Error::Input {
+            field: "the token to revoke",
+            given: "something that is no token of an app's user".to_owned(),
+            allowed: "a token that begins with gho_ or ghu_",
+        })?;
+        if self.is_dead(kind, secret).await? {
+            return Ok(Revoked::Already);
+        }
+        let path = ["applications", &app.client_id, "token"];
+        let call = Call::new(Method::DELETE, &path, WHAT)
+            .body(json!({ "access_token": secret.expose_secret() }))
+            .with(Credential::Basic(&app.client_id, &app.client_secret))
+            .hiding(secret);
+        let asked = self.send(&call).await.and_then(|answer| answer.expect(StatusCode::NO_CONTENT));
+        self.seen_dead(kind, secret, asked).await
+    }
+
+    async fn seen_dead(&self, kind: TokenKind, secret: &SecretString, asked: Result<Answer>) -> Result<Revoked> {
         // Whatever was answered, or lost on the way: what counts is whether the token is still good.
         for attempt in 0..LOOKS {
             if self.is_dead(kind, secret).await? {

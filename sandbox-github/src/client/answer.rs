@@ -1,10 +1,10 @@
 //! What GitHub answered.
 
 use http::{HeaderMap, StatusCode};
-use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::Call;
 use crate::redact::shown;
 use crate::{Error, Result};
 
@@ -20,15 +20,9 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn new(
-        status: StatusCode,
-        headers: HeaderMap,
-        body: Vec<u8>,
-        what: &str,
-        secret: Option<&SecretString>,
-    ) -> Self {
-        let said = if status.is_success() { String::new() } else { said(&body, secret) };
-        Self { status, headers, body, what: what.to_owned(), said }
+    pub(crate) fn new(status: StatusCode, headers: HeaderMap, body: Vec<u8>, call: &Call<'_>) -> Self {
+        let said = if status.is_success() { String::new() } else { said(&body, call) };
+        Self { status, headers, body, what: call.what.clone(), said }
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
@@ -66,7 +60,7 @@ pub(crate) fn read<T: DeserializeOwned>(body: &[u8], what: String) -> Result<T> 
     })
 }
 
-fn said(body: &[u8], secret: Option<&SecretString>) -> String {
+fn said(body: &[u8], call: &Call<'_>) -> String {
     #[derive(Deserialize)]
     struct Said {
         #[serde(default)]
@@ -77,5 +71,5 @@ fn said(body: &[u8], secret: Option<&SecretString>) -> String {
     let Ok(Said { message, errors }) = serde_json::from_slice(body) else { return "no message".to_owned() };
     let details = errors.iter().filter_map(|error| error.as_str().or_else(|| error.get("message")?.as_str()));
     let text: Vec<&str> = std::iter::once(message.as_str()).chain(details).collect();
-    shown(&text.join("; "), secret)
+    shown(&text.join("; "), call.secrets())
 }

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, Method};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest as _, Sha256};
 
@@ -13,6 +16,8 @@ use crate::{Error, Result};
 /// Says on whose behalf something is asked.
 #[derive(Clone, Copy)]
 pub(crate) enum Credential<'a> {
+    /// An OAuth app by its client id and its secret.
+    Basic(&'a str, &'a SecretString),
     /// A token, or the signed claim of an app.
     Bearer(&'a SecretString),
     /// Nobody's.
@@ -22,15 +27,20 @@ pub(crate) enum Credential<'a> {
 impl<'a> Credential<'a> {
     pub(crate) fn secret(self) -> Option<&'a SecretString> {
         match self {
-            Self::Bearer(secret) => Some(secret),
+            Self::Basic(_, secret) | Self::Bearer(secret) => Some(secret),
             Self::None => None,
         }
     }
 
     /// The header that carries it, marked so that it is neither printed nor indexed.
     pub(crate) fn header(self) -> Result<Option<HeaderValue>> {
-        let mut text = String::new();
+        let mut text = Zeroizing::new(String::new());
         match self {
+            Self::Basic(user, password) => {
+                let pair = Zeroizing::new(format!("{user}:{}", password.expose_secret()));
+                text.push_str("Basic ");
+                STANDARD.encode_string(pair.as_bytes(), &mut text);
+            }
             Self::Bearer(secret) => {
                 text.push_str("Bearer ");
                 text.push_str(secret.expose_secret());
@@ -125,9 +135,9 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// The secret that goes out with it.
-    pub(crate) fn secret(&self) -> Option<&'a SecretString> {
-        self.credential.secret().or(self.hidden)
+    /// The secrets that go out with it.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &'a SecretString> + use<'a> {
+        self.credential.secret().into_iter().chain(self.hidden)
     }
 
     /// Whether it changes nothing and may be asked again.

@@ -10,15 +10,31 @@ use crate::{Error, Result};
 
 impl Client {
     /// Reads a list page by page, up to a number of entries. The flag tells whether there are more.
-    pub(crate) async fn list<T: DeserializeOwned>(&self, mut call: Call<'_>, at_most: usize) -> Result<(Vec<T>, bool)> {
+    pub(crate) async fn list<T: DeserializeOwned>(&self, call: Call<'_>, at_most: usize) -> Result<(Vec<T>, bool)> {
+        self.list_while(call, at_most, |page| page, |_| true).await
+    }
+
+    /// The same, of pages that are taken apart first, and up to the first entry that is not wanted any more.
+    pub(crate) async fn list_while<P: DeserializeOwned, T>(
+        &self,
+        mut call: Call<'_>,
+        at_most: usize,
+        entries_of: impl Fn(P) -> Vec<T>,
+        wanted: impl Fn(&T) -> bool,
+    ) -> Result<(Vec<T>, bool)> {
         let mut entries = Vec::new();
         call = call.query("per_page", PER_PAGE);
         loop {
             let answer = self.send(&call).await?.expect(StatusCode::OK)?;
             let next = answer.header("link").and_then(next);
-            let page: Vec<T> = read(&answer.body, answer.what)?;
-            let empty = page.is_empty();
-            entries.extend(page);
+            let page = entries_of(read(&answer.body, answer.what)?);
+            let (empty, all) = (page.is_empty(), entries.len() + page.len());
+            entries.extend(page.into_iter().take_while(&wanted));
+            if entries.len() < all {
+                let more = entries.len() > at_most;
+                entries.truncate(at_most);
+                return Ok((entries, more));
+            }
             let Some(next) = next.filter(|_| !empty) else {
                 let more = entries.len() > at_most;
                 entries.truncate(at_most);

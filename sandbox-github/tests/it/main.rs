@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod app;
+mod audit;
 mod calls;
 mod description;
+mod leaks;
 mod mock;
 mod personal;
+mod sharp_edges;

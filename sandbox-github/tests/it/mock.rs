@@ -69,9 +69,18 @@ impl GitHub {
     }
 
     pub(crate) fn client(&self) -> Client {
+        self.client_below("")
+    }
+
+    /// A client that takes it for an Enterprise Server.
+    pub(crate) fn enterprise_client(&self) -> Client {
+        self.client_below("/api/v3")
+    }
+
+    fn client_below(&self, prefix: &str) -> Client {
         let second = Duration::from_secs(1);
         let patience = Patience { answer: second * 10, in_all: second * 20, longest_wait: second * 2 };
-        Client::with_patience(self.server.uri().parse().unwrap(), patience).unwrap()
+        Client::with_patience(format!("{}{prefix}", self.server.uri()).parse().unwrap(), patience).unwrap()
     }
 
     /// All that was asked, as `METHOD path?query`; fails if anything was not as described.
@@ -104,7 +113,8 @@ fn line(request: &Request) -> String {
 }
 
 fn respond(request: &Request, laid: &Mutex<Vec<Answer>>, faults: &Mutex<Vec<String>>) -> ResponseTemplate {
-    let (method, path) = (request.method.as_str(), request.url.path());
+    let path = request.url.path();
+    let (method, path) = (request.method.as_str(), path.strip_prefix("/api/v3").unwrap_or(path));
     let note = |fault: Option<String>| faults.lock().unwrap().extend(fault);
     let query: Vec<(String, String)> =
         request.url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
