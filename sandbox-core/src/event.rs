@@ -54,6 +54,13 @@ pub enum Event {
         /// The image's id.
         image: String,
     },
+    /// A credential is about to be added to a request on its way out.
+    CredentialAdding {
+        /// Its name in the policy.
+        credential: String,
+        /// The host that it is for.
+        host: String,
+    },
     /// Everything is about to be undone.
     Destroying {
         /// Why.

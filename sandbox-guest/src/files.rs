@@ -5,6 +5,8 @@ mod transfer;
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, mkdir, openat, stat, statat};
 use rustix::io::Errno;
@@ -26,7 +28,9 @@ const MODE_BITS: u32 = 0o7777;
 pub(crate) fn run(guest: &Guest, request: Request, mut control: Control, streams: Vec<OwnedFd>) {
     // A pipe that nobody reads is an error here, as every other one.
     sys::ignore_signal(libc::SIGPIPE);
-    let answer = match become_agent(&guest.setup) {
+    // What the host places is container root's, so that the agent cannot change it.
+    let became = if matches!(request, Request::Place { .. }) { Ok(()) } else { become_agent(&guest.setup) };
+    let answer = match became {
         Ok(()) => serve(request, &mut control, streams),
         Err(Refusal::Limits(error)) => Err(failed("limits could not be set", &error)),
         Err(Refusal::Privileges(error)) => Err(failed("privileges could not be dropped", &error)),
@@ -44,6 +48,11 @@ fn serve(request: Request, control: &mut Control, streams: Vec<OwnedFd>) -> Resu
             Ok(Reply::Done(Summary { entries, ..Summary::default() }))
         }
         Request::Pack { path } => transfer::pack(checked(&path)?, control, stream()?).map(Reply::Done),
+        Request::Place { path, mode } => {
+            let path = checked(&path)?;
+            place_above(path)?;
+            transfer::write(path, mode, control, stream()?).map(Reply::Done)
+        }
         Request::Read { path } => transfer::read(checked(&path)?, control, stream()?).map(Reply::Done),
         Request::Remove { path } => remove::remove(checked(&path)?, control).map(Reply::Done),
         Request::Stat { path } => {
@@ -145,6 +154,15 @@ fn list(path: &[u8], control: &Control) -> Result<Summary, Failure> {
 }
 
 /// Makes a directory and those above it; gives how many were missing.
+/// Makes the directories above a file, which nobody but container root may write.
+fn place_above(path: &[u8]) -> Result<(), Failure> {
+    let above = std::path::Path::new(std::ffi::OsStr::from_bytes(path)).parent();
+    above.map_or(Ok(()), |above| {
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(above);
+        made.map_err(|error| refused(path, error))
+    })
+}
+
 fn make_directories(path: &[u8]) -> Result<u64, Failure> {
     let mut made = 0;
     let ends = path.iter().enumerate().skip(1).filter(|&(_, &byte)| byte == b'/').map(|(at, _)| at);

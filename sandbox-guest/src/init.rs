@@ -279,6 +279,10 @@ fn streams_of(request: &Request) -> usize {
         | Request::MakeDirectory { .. }
         | Request::Remove { .. }
         | Request::Stat { .. } => 0,
-        Request::Pack { .. } | Request::Read { .. } | Request::Unpack { .. } | Request::Write { .. } => 1,
+        Request::Pack { .. }
+        | Request::Place { .. }
+        | Request::Read { .. }
+        | Request::Unpack { .. }
+        | Request::Write { .. } => 1,
     }
 }

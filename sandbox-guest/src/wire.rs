@@ -15,7 +15,7 @@
 //! | [`Request::MakeDirectory`], [`Request::Remove`] | control | `Done` |
 //! | [`Request::Pack`], [`Request::Read`] | control, pipe to write to | `Done` |
 //! | [`Request::Stat`] | control | `Entry` |
-//! | [`Request::Unpack`], [`Request::Write`] | control, pipe to read from | `Done`, after [`Command::Commit`] |
+//! | [`Request::Place`], [`Request::Unpack`], [`Request::Write`] | control, pipe to read from | `Done`, after [`Command::Commit`] |
 //!
 //! Any request may be answered by `Failed` instead. A control that closes before the last reply means that whoever
 //! served it was killed, as the agent may do to what runs as itself: the request then failed, and may have left a part
@@ -24,7 +24,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The version of these messages; both sides must speak the same one.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 
 /// The directory inside the container that holds the guest and its socket.
 pub const GUEST_DIRECTORY: &str = "/.sandbox";
@@ -114,6 +114,13 @@ pub enum Request {
     Pack {
         /// The directory or file.
         path: Vec<u8>,
+    },
+    /// Receive the bytes of a file as container root, who owns it and the directories above it that are made.
+    Place {
+        /// The file.
+        path: Vec<u8>,
+        /// Its permission bits; set-id bits are ignored.
+        mode: u32,
     },
     /// Send the bytes of a regular file.
     Read {

@@ -9,9 +9,11 @@
 //! bounded and has a deadline.
 
 mod answer;
+mod authority;
 mod body;
 mod budget;
 mod buffer;
+mod chance;
 mod connect;
 mod dial;
 mod environment;
@@ -27,10 +29,14 @@ mod serve;
 mod session;
 mod socks;
 mod target;
+mod termination;
+mod trust;
 mod tunnel;
 mod upstream;
+mod vault;
 
 pub use ledger::{LedgerEntry, Outcome};
 pub use proxy::EgressProxy;
 pub use resolve::{Resolve, SystemResolver};
+pub use trust::Roots;
 pub use upstream::Upstream;

@@ -18,7 +18,7 @@ mod seccomp;
 pub use advisories::{Advisory, advisories};
 pub use connect::connect;
 pub use docker::DockerRuntime;
-pub use egress::{EgressProxy, LedgerEntry, Outcome, Resolve, SystemResolver, Upstream};
+pub use egress::{EgressProxy, LedgerEntry, Outcome, Resolve, Roots, SystemResolver, Upstream};
 pub use embedded::{EmbeddedOptions, EmbeddedRuntime, HOST_IMAGE};
 pub use engine::Endpoint;
 pub use guest::guest_program;

@@ -128,19 +128,34 @@ impl Guest {
     pub async fn write_from(&self, path: impl AsRef<OsStr>, mode: u32, from: impl AsyncRead + Unpin) -> Result<u64> {
         let path = absolute(path.as_ref())?;
         let what = format!("writing {}", shown(&path));
+        self.send_file(&what, Request::Write { path, mode }, from).await
+    }
+
+    /// Places a file with these permission bits, and the directories above it, as container root: programs can read it where
+    /// the bits let them, and none can change it. It is for gateways, before any program runs.
+    ///
+    /// # Errors
+    /// `Denied` where container root may not write there either, `Exhausted`.
+    pub async fn place(&self, path: impl AsRef<OsStr>, mode: u32, bytes: impl AsRef<[u8]>) -> Result<()> {
+        let path = absolute(path.as_ref())?;
+        let what = format!("placing {}", shown(&path));
+        self.send_file(&what, Request::Place { path, mode }, bytes.as_ref()).await.map(|_| ())
+    }
+
+    async fn send_file(&self, what: &str, request: Request, from: impl AsyncRead + Unpin) -> Result<u64> {
         let (theirs, ours) = pipe()?;
-        let mut control = self.request(Request::Write { path, mode }, vec![theirs]).await?;
-        let sent = within(&what, TransferLimits::default().deadline, async {
+        let mut control = self.request(request, vec![theirs]).await?;
+        let sent = within(what, TransferLimits::default().deadline, async {
             let mut from = tokio::io::BufReader::with_capacity(CHUNK, from);
             let mut to = sender(ours)?;
             let mut sent = 0;
             loop {
-                let part = from.fill_buf().await.map_err(|error| Error::io(&*what, error))?;
+                let part = from.fill_buf().await.map_err(|error| Error::io(what, error))?;
                 let count = part.len();
                 if count == 0 {
                     return Ok(Ok(sent));
                 }
-                match moving(&what, to.write_all(part)).await {
+                match moving(what, to.write_all(part)).await {
                     Ok(()) => from.consume(count),
                     Err(error) => return Ok(Err(error)),
                 }
@@ -153,11 +168,11 @@ impl Guest {
             // A guest that stopped reading says best why.
             Err(error) if error.kind() == ErrorKind::DeadlineExceeded => return Err(error),
             Err(error) => {
-                done(&mut control, &what).await?;
+                done(&mut control, what).await?;
                 return Err(error);
             }
         };
-        commit(&mut control, &what).await?;
+        commit(&mut control, what).await?;
         Ok(sent)
     }
 

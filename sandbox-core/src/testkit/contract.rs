@@ -178,6 +178,7 @@ macro_rules! contract {
             a_lifetime_ends_the_sandbox
             a_listener_inside_is_accepted_on_outside
             a_gateways_variables_are_the_weakest
+            a_placed_file_is_there_for_everybody
             a_missing_command_and_a_file_that_is_none_differ
             a_missing_image_is_named
             a_missing_workspace_is_named

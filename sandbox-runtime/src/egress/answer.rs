@@ -23,6 +23,8 @@ pub(crate) enum RefusalKind {
     Denied,
     /// The request makes no sense.
     Malformed,
+    /// The request is for another host than the connection.
+    Misdirected,
     /// There are too many connections or requests.
     TooMany,
     /// It does not answer.
@@ -44,29 +46,45 @@ impl Refusal {
 
     /// A whole response of HTTP/1.1, after which the connection ends.
     pub(crate) fn response(&self, method: &str) -> Vec<u8> {
-        let Self { kind, rule, reason, hint } = self;
-        let (status, words) = match kind {
-            RefusalKind::Audit => (503, "Service Unavailable"),
-            RefusalKind::Denied => (403, "Forbidden"),
-            RefusalKind::Malformed => (400, "Bad Request"),
-            RefusalKind::TooMany => (429, "Too Many Requests"),
-            RefusalKind::Unreachable => (502, "Bad Gateway"),
-        };
-        let body = serde_json::to_string(&Body { reason, rule, hint }).unwrap_or_default() + "\n";
+        let (status, words) = self.status();
+        let body = self.body();
         let head = format!(
             "HTTP/1.1 {status} {words}\r\nx-sandbox-denied: {}\r\ncontent-type: application/json\r\n\
              content-length: {}\r\nconnection: close\r\n\r\n",
-            visible(rule),
+            self.rule_field(),
             body.len(),
         );
         let body = if method == "HEAD" { "" } else { body.as_str() };
         [head.as_bytes(), body.as_bytes()].concat()
     }
 
+    /// The status of HTTP, and its words.
+    pub(crate) fn status(&self) -> (u16, &'static str) {
+        match self.kind {
+            RefusalKind::Audit => (503, "Service Unavailable"),
+            RefusalKind::Denied => (403, "Forbidden"),
+            RefusalKind::Malformed => (400, "Bad Request"),
+            RefusalKind::Misdirected => (421, "Misdirected Request"),
+            RefusalKind::TooMany => (429, "Too Many Requests"),
+            RefusalKind::Unreachable => (502, "Bad Gateway"),
+        }
+    }
+
+    /// The body: JSON, in one line.
+    pub(crate) fn body(&self) -> String {
+        let Self { kind: _, rule, reason, hint } = self;
+        serde_json::to_string(&Body { reason, rule, hint }).unwrap_or_default() + "\n"
+    }
+
+    /// The rule, as a field of HTTP may hold it.
+    pub(crate) fn rule_field(&self) -> String {
+        visible(&self.rule)
+    }
+
     /// The reply of SOCKS5 (RFC 1928, section 6).
     pub(crate) fn socks_reply(&self) -> u8 {
         match self.kind {
-            RefusalKind::Audit | RefusalKind::Malformed => 1,
+            RefusalKind::Audit | RefusalKind::Malformed | RefusalKind::Misdirected => 1,
             RefusalKind::Denied | RefusalKind::TooMany => 2,
             RefusalKind::Unreachable => 4,
         }

@@ -1,8 +1,10 @@
 //! What was read from a stream and not yet used.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 /// Bytes that wait to be looked at. It holds memory only while there are any.
 #[derive(Debug, Default)]
@@ -65,6 +67,35 @@ pub(crate) struct Link<S> {
 impl<S> Link<S> {
     pub(crate) fn new(stream: S) -> Self {
         Self { stream, buffer: Buffer::default() }
+    }
+}
+
+/// What was read ahead comes first.
+impl<S: AsyncRead + Unpin> AsyncRead for Link<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, buffer: ahead } = self.get_mut();
+        let waiting = ahead.unread();
+        if waiting.is_empty() {
+            return Pin::new(stream).poll_read(cx, buffer);
+        }
+        let count = waiting.len().min(buffer.remaining());
+        buffer.put_slice(&waiting[..count]);
+        ahead.consume(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Link<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }
 

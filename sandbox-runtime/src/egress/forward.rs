@@ -86,6 +86,10 @@ async fn forward(
         let Refusal { rule, reason, hint, .. } = not_tls(&target.host);
         return Err(session.revoke(&pass, &rule, reason, &hint).into());
     }
+    session
+        .vault
+        .stray(&target.path, head.fields.iter())
+        .map_err(|Refusal { rule, reason, hint, .. }| session.revoke(&pass, &rule, reason, &hint))?;
     let request = match &session.upstream {
         None => Outbound::new(head, &target.path, &target.host_field(), "")?,
         Some(upstream) => {

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use sandbox_core::{Error, ErrorKind, Events, Gateway, Guest, OpenGateway, Result, SandboxId, Token};
+use sandbox_core::{
+    CredentialProvider, Error, ErrorKind, Events, Gateway, Guest, OpenGateway, Result, SandboxId, Token,
+};
 use sandbox_policy::{Budget, Capabilities, Control, Egress, NetworkRequest, Policy, SandboxSpec, Support};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -15,8 +17,11 @@ use super::ledger::{Ledger, LedgerEntry};
 use super::resolve::{Resolve, SystemResolver};
 use super::serve;
 use super::session::Session;
+use super::termination::Termination;
+use super::trust::{self, Roots};
 use super::tunnel::Pipes;
 use super::upstream::Upstream;
+use super::vault::Vault;
 
 /// Lets through to the internet what the policy allows, and nothing else.
 ///
@@ -35,6 +40,9 @@ struct Settings {
     budget: Budget,
     resolver: Arc<dyn Resolve>,
     upstream: Option<Arc<Upstream>>,
+    roots: Option<Roots>,
+    bundle: String,
+    credentials: Option<Arc<dyn CredentialProvider>>,
 }
 
 /// Where the gateway is found inside.
@@ -72,6 +80,9 @@ impl EgressProxy {
             budget: Budget::default(),
             resolver: Arc::new(SystemResolver),
             upstream: None,
+            roots: None,
+            bundle: trust::BUNDLE_PATH.to_owned(),
+            credentials: None,
         };
         Self { settings, shared: Arc::default() }
     }
@@ -108,6 +119,34 @@ impl EgressProxy {
     #[must_use]
     pub fn with_upstream(mut self, upstream: Upstream) -> Self {
         self.settings.upstream = Some(Arc::new(upstream));
+        self
+    }
+
+    /// Sets the authorities that hosts are checked against where TLS ends here; those of this machine without it.
+    #[must_use]
+    pub fn with_roots(mut self, roots: Roots) -> Self {
+        self.settings.roots = Some(roots);
+        self
+    }
+
+    /// Sets where the authorities that programs inside trust are placed, in a sandbox where TLS ends here;
+    /// `/run/sandbox/authorities.pem` without it.
+    #[must_use]
+    pub fn with_bundle_at(mut self, path: impl Into<String>) -> Self {
+        self.settings.bundle = path.into();
+        self
+    }
+
+    /// Sets who knows the secrets of the policy's credentials.
+    #[must_use]
+    pub fn with_credentials(self, provider: impl CredentialProvider) -> Self {
+        self.with_shared_credentials(Arc::new(provider))
+    }
+
+    /// Sets who knows the secrets of the policy's credentials, for others as well.
+    #[must_use]
+    pub fn with_shared_credentials(mut self, provider: Arc<dyn CredentialProvider>) -> Self {
+        self.settings.credentials = Some(provider);
         self
     }
 
@@ -152,9 +191,11 @@ impl Gateway for EgressProxy {
     async fn open(&self, spec: &SandboxSpec, events: &Events, _: Option<Token>) -> Result<Box<dyn OpenGateway>> {
         let sandbox = events.sandbox();
         if spec.network() == NetworkRequest::None {
-            return Ok(Box::new(OpenProxy { proxy: self.clone(), sandbox, session: None, serving: JoinSet::new() }));
+            return Ok(Box::new(OpenProxy::new(self, sandbox)));
         }
-        let Settings { budget, resolver, upstream, .. } = self.settings.clone();
+        let Settings { budget, resolver, upstream, roots, credentials, .. } = self.settings.clone();
+        let vault = Arc::new(Vault::new(spec.credentials(), credentials)?);
+        let termination = Termination::where_needed(spec, roots, &vault)?;
         let ledger = Arc::new(Ledger::default());
         let mut state = self.state();
         let agreed = spec.egress().clone();
@@ -165,15 +206,18 @@ impl Gateway for EgressProxy {
             events: events.clone(),
             resolver,
             upstream,
-            intercept: None,
+            intercept: termination.clone().map(|termination| Arc::new(termination) as _),
+            vault: Arc::clone(&vault),
             ledger: Arc::clone(&ledger),
             budgets: Budgets::new(budget),
             pipes: Pipes::default(),
         };
         state.open.insert(sandbox, Open { agreed, reach, ledger });
         drop(state);
-        let session = Some(Arc::new(session));
-        Ok(Box::new(OpenProxy { proxy: self.clone(), sandbox, session, serving: JoinSet::new() }))
+        let mut open = OpenProxy::new(self, sandbox);
+        open.session = Some(Arc::new(session));
+        open.termination = termination;
+        Ok(Box::new(open))
     }
 }
 
@@ -184,15 +228,29 @@ struct OpenProxy {
     sandbox: SandboxId,
     /// None for a sandbox that reaches nothing.
     session: Option<Arc<Session>>,
+    /// None where no request needs to be seen in TLS.
+    termination: Option<Arc<Termination>>,
     /// The one task that accepts; when it ends, so do the listeners and all that they brought.
     serving: JoinSet<()>,
+}
+
+impl OpenProxy {
+    fn new(proxy: &EgressProxy, sandbox: SandboxId) -> Self {
+        Self { proxy: proxy.clone(), sandbox, session: None, termination: None, serving: JoinSet::new() }
+    }
 }
 
 #[async_trait]
 impl OpenGateway for OpenProxy {
     fn environment(&self) -> Vec<(String, String)> {
-        let ports = self.proxy.settings.ports;
-        self.session.as_ref().map_or_else(Vec::new, |_| environment::variables(ports))
+        let Settings { ports, bundle, .. } = &self.proxy.settings;
+        let Some(session) = &self.session else { return Vec::new() };
+        let mut variables = environment::variables(*ports);
+        variables.extend(session.vault.variables());
+        if self.termination.is_some() {
+            variables.extend(trust::variables(bundle));
+        }
+        variables
     }
 
     async fn attach(&mut self, guest: &Guest) -> Result<()> {
@@ -201,6 +259,10 @@ impl OpenGateway for OpenProxy {
         let unopened = |error: Error| {
             Error::new(error.kind(), "the egress gateway cannot listen inside the sandbox").with_source(error)
         };
+        if let Some(termination) = &self.termination {
+            let bundle = termination.bundle();
+            guest.place(&self.proxy.settings.bundle, 0o644, bundle.as_bytes()).await?;
+        }
         let http = guest.listen_tcp(ports.http).await.map_err(unopened)?;
         let socks = guest.listen_tcp(ports.socks).await.map_err(unopened)?;
         self.serving.spawn(serve::run(session, http, socks, *connections));

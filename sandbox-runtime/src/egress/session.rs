@@ -18,6 +18,7 @@ use super::ledger::Ledger;
 use super::resolve::Resolve;
 use super::tunnel::Pipes;
 use super::upstream::Upstream;
+use super::vault::Vault;
 
 /// What a gateway knows of one sandbox.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub(crate) struct Session {
     pub(crate) resolver: Arc<dyn Resolve>,
     pub(crate) upstream: Option<Arc<Upstream>>,
     pub(crate) intercept: Option<Arc<dyn Intercept>>,
+    pub(crate) vault: Arc<Vault>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) budgets: Budgets,
     pub(crate) pipes: Pipes,
@@ -106,7 +108,8 @@ impl Session {
         })
     }
 
-    fn deny(&self, host: &Host, port: u16, method: Option<&str>, refusal: Refusal) -> Refusal {
+    /// Refuses a destination, and tells so.
+    pub(crate) fn deny(&self, host: &Host, port: u16, method: Option<&str>, refusal: Refusal) -> Refusal {
         let Refusal { rule, reason, hint, .. } = &refusal;
         self.ledger.denied(host, port, rule, reason, hint);
         // Nothing goes out, whether or not this can be told.

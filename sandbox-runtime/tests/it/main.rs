@@ -14,5 +14,6 @@ mod inside;
 mod podman;
 #[cfg(target_arch = "x86_64")]
 mod seccomp;
+mod termination;
 mod whole;
 mod work;

@@ -29,6 +29,26 @@ pub async fn a_file_comes_back_as_it_was_written(fixture: &Fixture) {
     sandbox.destroy().await.unwrap();
 }
 
+pub async fn a_placed_file_is_there_for_everybody(fixture: &Fixture) {
+    let sandbox = fixture.start().await;
+    let top = std::env::temp_dir().join(format!("placed-{}", sandbox.id().short()));
+    let path = top.join("below/file");
+    for text in ["first", "second, in its place"] {
+        sandbox.guest().place(&path, 0o644, text).await.unwrap();
+        assert_eq!(sandbox.read(&path, 100).await.unwrap(), text.as_bytes());
+    }
+    let shown = format!("stat -c %A%u {} {} && ls -A {}", path.display(), top.display(), top.join("below").display());
+    // Where nothing is isolated, the guest is whoever runs the tests.
+    let isolated = fixture.image != crate::testkit::FakeRuntime::IMAGE;
+    let owner = if isolated { 0 } else { rustix::process::geteuid().as_raw() };
+    assert_eq!(text(&sandbox, &shown).await, format!("-rw-r--r--{owner}\ndrwxr-xr-x{owner}\nfile"));
+    let relative = sandbox.guest().place("relative", 0o644, "").await;
+    assert_eq!(relative.unwrap_err().kind(), ErrorKind::InvalidInput);
+    // Where nothing is isolated, it was made on the host.
+    let _ = std::fs::remove_dir_all(&top);
+    sandbox.destroy().await.unwrap();
+}
+
 pub async fn a_file_is_whole_or_not_there(fixture: &Fixture) {
     let sandbox = fixture.start().await;
     let directory = fixture.path("directory");

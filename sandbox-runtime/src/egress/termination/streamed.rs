@@ -1,0 +1,120 @@
+//! A body on its way through: counted part by part, never held, and given up where it stands still.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http_body_util::{Either, Full};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, Sleep};
+
+use super::upstream::Lease;
+use crate::egress::body::STALL;
+use crate::egress::budget::Meter;
+
+/// What is answered: what the other side says, or words of our own.
+pub(super) type Answer = Either<Streamed, Full<Bytes>>;
+
+/// A body that passes.
+#[derive(Debug)]
+pub(super) struct Streamed {
+    body: Incoming,
+    meter: Meter,
+    direction: Direction,
+    stall: Pin<Box<Sleep>>,
+    exchange: Option<Exchange>,
+}
+
+/// Where a body goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Direction {
+    In,
+    Out,
+}
+
+/// What lasts as long as an answer does.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    /// The connection that it comes by, which others may use after it.
+    pub(super) lease: Option<Lease>,
+    /// What ends it where the policy changes its mind.
+    pub(super) watch: Option<AbortHandle>,
+}
+
+impl Streamed {
+    /// Lets a body pass.
+    pub(super) fn new(body: Incoming, meter: Meter, direction: Direction) -> Self {
+        Self { body, meter, direction, stall: Box::pin(tokio::time::sleep(STALL)), exchange: None }
+    }
+
+    /// Ends an exchange when the body has.
+    pub(super) fn ending(mut self, exchange: Exchange) -> Self {
+        self.exchange = Some(exchange);
+        if self.body.is_end_stream() {
+            self.ended();
+        }
+        self
+    }
+
+    fn ended(&mut self) {
+        if let Some(lease) = self.exchange.take().and_then(|mut exchange| exchange.lease.take()) {
+            lease.give_back();
+        }
+    }
+}
+
+impl Body for Streamed {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.get_mut();
+        let frame = match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                ready!(this.stall.as_mut().poll(cx));
+                return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::TimedOut).into())));
+            }
+        };
+        match frame {
+            Some(Ok(frame)) => {
+                if let Some(bytes) = frame.data_ref() {
+                    let counted = match this.direction {
+                        Direction::In => this.meter.received(bytes.len()),
+                        Direction::Out => this.meter.sent(bytes.len()),
+                    };
+                    if let Err(error) = counted {
+                        return Poll::Ready(Some(Err(error.into())));
+                    }
+                    this.stall.as_mut().reset(Instant::now() + STALL);
+                }
+                if this.body.is_end_stream() {
+                    this.ended();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
+            None => {
+                this.ended();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.abort();
+        }
+    }
+}

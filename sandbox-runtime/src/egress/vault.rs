@@ -1,0 +1,259 @@
+//! Credentials that are added on the way out: inside there is a placeholder, which is worth nothing anywhere.
+//!
+//! Invariant: a secret is put into a request that goes to its one host, in its one place, and nowhere else. It is asked for
+//! when it is needed and kept nowhere, so that a change or a withdrawal holds for the next request.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use percent_encoding::percent_decode_str;
+use sandbox_core::{CredentialProvider, Result};
+use sandbox_policy::{Credential, CredentialName, Credentials, Host, Placement};
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::answer::{Refusal, RefusalKind};
+use super::chance;
+
+/// Exchanges placeholders for secrets, for one sandbox.
+pub(crate) struct Vault {
+    provider: Option<Arc<dyn CredentialProvider>>,
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    name: CredentialName,
+    binding: Credential,
+    placeholder: String,
+}
+
+/// A request, as far as credentials are concerned.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bearer<'a> {
+    pub(crate) host: &'a Host,
+    pub(crate) port: u16,
+    pub(crate) method: &'a str,
+    /// The path and the query.
+    pub(crate) path: &'a str,
+}
+
+/// A place in a request where a secret goes.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    name: CredentialName,
+    entry: usize,
+    header: HeaderName,
+    /// What stands before the secret: `Bearer `, or nothing.
+    before: String,
+}
+
+impl Slot {
+    /// Whose secret it is.
+    pub(crate) fn name(&self) -> &CredentialName {
+        &self.name
+    }
+}
+
+impl Vault {
+    /// Makes a placeholder for each credential.
+    ///
+    /// # Errors
+    /// `Io` where the kernel gives out no random bytes.
+    pub(crate) fn new(credentials: &Credentials, provider: Option<Arc<dyn CredentialProvider>>) -> Result<Self> {
+        let entry = |(name, binding): (&CredentialName, &Credential)| {
+            let shape = binding.shape();
+            let random = usize::from(shape.length()).saturating_sub(shape.prefix().len());
+            let placeholder = format!("{}{}", shape.prefix(), chance::text(random)?);
+            Ok(Entry { name: name.clone(), binding: binding.clone(), placeholder })
+        };
+        Ok(Self { provider, entries: credentials.iter().map(entry).collect::<Result<_>>()? })
+    }
+
+    /// The variables that hold the placeholders inside.
+    pub(crate) fn variables(&self) -> Vec<(String, String)> {
+        let variable = |entry: &Entry| (entry.binding.variable().to_string(), entry.placeholder.clone());
+        self.entries.iter().map(variable).collect()
+    }
+
+    /// Finds where secrets go in a request. Nothing is changed yet.
+    ///
+    /// # Errors
+    /// Where a placeholder stands anywhere but in its place in a request to its host, or where something else stands in a
+    /// place that is a credential's.
+    pub(crate) fn slots(&self, bearer: Bearer<'_>, headers: &HeaderMap) -> std::result::Result<Vec<Slot>, Refusal> {
+        let mut slots = Vec::new();
+        for (index, entry) in self.entries.iter().enumerate() {
+            if holds(bearer.path.as_bytes(), &entry.placeholder) {
+                return Err(entry.misplaced("the URL"));
+            }
+            let is_bound = entry.binding.is_for(bearer.host, bearer.port);
+            for (header, value) in headers {
+                let in_place = is_bound && *header == entry.header();
+                let before = if in_place { entry.find(value.as_bytes()) } else { None };
+                match before {
+                    Some(_) if !entry.binding.covers(bearer.method, bearer.path) => {
+                        return Err(entry.uncovered(bearer));
+                    }
+                    Some(_) if headers.get_all(header).iter().nth(1).is_some() => {
+                        return Err(entry.misplaced("a header that is given twice"));
+                    }
+                    Some(before) => {
+                        slots.push(Slot { name: entry.name.clone(), entry: index, header: header.clone(), before });
+                    }
+                    None if holds(value.as_bytes(), &entry.placeholder) => {
+                        return Err(entry.misplaced(&format!("the header {header}")));
+                    }
+                    None => {}
+                }
+            }
+        }
+        self.check_others(bearer, headers, &slots)?;
+        Ok(slots)
+    }
+
+    /// Refuses a placeholder in a request without TLS, which is no credential's.
+    pub(crate) fn stray<'a>(
+        &self,
+        path: &str,
+        mut fields: impl Iterator<Item = (&'a str, &'a [u8])>,
+    ) -> std::result::Result<(), Refusal> {
+        for entry in &self.entries {
+            if holds(path.as_bytes(), &entry.placeholder) {
+                return Err(entry.misplaced("the URL"));
+            }
+        }
+        let stray = fields.find_map(|(name, value)| {
+            let entry = self.entries.iter().find(|entry| holds(value, &entry.placeholder))?;
+            Some(entry.misplaced(&format!("the header {name}")))
+        });
+        stray.map_or(Ok(()), Err)
+    }
+
+    /// What a host takes for a credential is the sandbox's own or none: with somebody else's key, what an agent sees could be
+    /// carried to somebody else's account at a host that is allowed.
+    fn check_others(
+        &self,
+        bearer: Bearer<'_>,
+        headers: &HeaderMap,
+        slots: &[Slot],
+    ) -> std::result::Result<(), Refusal> {
+        for entry in self.entries.iter().filter(|entry| entry.binding.is_for(bearer.host, bearer.port)) {
+            let header = entry.header();
+            if headers.contains_key(&header) && !slots.iter().any(|slot| slot.header == header) {
+                let reason = format!("the header {header} of a request to {} holds another key", bearer.host);
+                let hint = format!("send what the variable {} holds, or no such header", entry.binding.variable());
+                return Err(Refusal::new(RefusalKind::Denied, &entry.rule(), reason, hint));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the secret in its place.
+    ///
+    /// # Errors
+    /// Where there is no secret, or none any more.
+    pub(crate) async fn fill(&self, slot: &Slot, headers: &mut HeaderMap) -> std::result::Result<(), Refusal> {
+        let Some(entry) = self.entries.get(slot.entry) else { return Ok(()) };
+        let missing = |reason: &str| {
+            let reason = format!("the credential {} {reason}", entry.name);
+            Refusal::new(RefusalKind::Denied, &entry.rule(), reason, "whoever started the sandbox provides it")
+        };
+        let provider = self.provider.as_ref().ok_or_else(|| missing("has nobody who knows its secret"))?;
+        // Why it cannot be had is the host's business, and may be said in words that nobody inside should read.
+        let secret: SecretString = match tokio::time::timeout(SECRET_WITHIN, provider.secret(&entry.name)).await {
+            Ok(Ok(secret)) => secret,
+            Ok(Err(_)) => return Err(missing("cannot be had")),
+            Err(_) => return Err(missing("did not come in time")),
+        };
+        let value = Zeroizing::new(match entry.binding.placement() {
+            Placement::Basic { user } => {
+                let login = Zeroizing::new(format!("{user}:{}", secret.expose_secret()));
+                format!("{}{}", slot.before, BASE64_STANDARD.encode(login.as_bytes()))
+            }
+            Placement::Header { .. } => format!("{}{}", slot.before, secret.expose_secret()),
+        });
+        let mut value = HeaderValue::from_str(&value).map_err(|_| missing("holds what no header may"))?;
+        // Neither printed nor kept in the other side's table of headers (RFC 7541, section 7.1.3).
+        value.set_sensitive(true);
+        headers.insert(slot.header.clone(), value);
+        Ok(())
+    }
+}
+
+impl Entry {
+    fn header(&self) -> HeaderName {
+        match self.binding.placement() {
+            Placement::Basic { .. } => AUTHORIZATION,
+            Placement::Header { name } => HeaderName::from_bytes(name.as_str().as_bytes()).unwrap_or(AUTHORIZATION),
+        }
+    }
+
+    /// What stands before the placeholder, where it stands as it ought to.
+    fn find(&self, value: &[u8]) -> Option<String> {
+        let text = str::from_utf8(value).ok()?;
+        let (word, rest) = text.split_once(' ').map_or(("", text), |(word, rest)| (word, rest));
+        let is_scheme = word.len() <= MAX_SCHEME && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        match self.binding.placement() {
+            Placement::Header { .. } => {
+                (rest == self.placeholder && is_scheme).then(|| text[..text.len() - rest.len()].to_owned())
+            }
+            Placement::Basic { user } => {
+                let login = BASE64_STANDARD.decode(rest).ok().filter(|_| word.eq_ignore_ascii_case("basic"))?;
+                let is_ours = login == format!("{user}:{}", self.placeholder).into_bytes();
+                is_ours.then(|| "Basic ".to_owned())
+            }
+        }
+    }
+
+    fn rule(&self) -> String {
+        format!("credential {}", self.name)
+    }
+
+    fn misplaced(&self, place: &str) -> Refusal {
+        let (host, placement) = (self.binding.host(), self.binding.placement());
+        let reason = format!("{place} holds the placeholder of the credential {}, which is for {host}", self.name);
+        let hint = format!("it belongs into one place of requests to {host}: {placement}");
+        Refusal::new(RefusalKind::Denied, &self.rule(), reason, hint)
+    }
+
+    fn uncovered(&self, Bearer { method, .. }: Bearer<'_>) -> Refusal {
+        let reason = format!("the credential {} is not for this request with {}", self.name, method.escape_debug());
+        Refusal::new(RefusalKind::Denied, &self.rule(), reason, "the method and path in the credential's binding")
+    }
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.entries.iter().map(|entry| entry.name.as_str());
+        f.debug_set().entries(names).finish()
+    }
+}
+
+/// Whether a text holds a placeholder: as it is, percent-encoded, or in base64 as basic authentication has it.
+fn holds(text: &[u8], placeholder: &str) -> bool {
+    let is_in = |text: &[u8]| text.windows(placeholder.len()).any(|window| window == placeholder.as_bytes());
+    if is_in(text) {
+        return true;
+    }
+    let Ok(text) = str::from_utf8(text) else { return false };
+    let is_decoded = text.contains('%') && is_in(&percent_decode_str(text).collect::<Vec<u8>>());
+    let words = text.split([' ', ',', ';', '=', '"', '?', '&', '/']);
+    is_decoded
+        || words.filter(|word| word.len() >= placeholder.len()).any(|word| {
+            // Padding counts for nothing, and what was cut off before was a separator.
+            let word = word.trim_end_matches('=');
+            let decoded = BASE64_STANDARD_NO_PAD.decode(word).or_else(|_| BASE64_URL_SAFE_NO_PAD.decode(word));
+            decoded.is_ok_and(|decoded| is_in(&decoded))
+        })
+}
+
+/// How long whoever knows a secret may take to give it out.
+const SECRET_WITHIN: Duration = Duration::from_secs(30);
+const MAX_SCHEME: usize = 20;
+
+#[cfg(test)]
+mod tests;
