@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use super::body::{self, Extensions, STALL};
 use super::budget::Meter;
 use super::buffer::{Buffer, Link};
-use super::head::{self, Fields, Framing, Malformed, RequestHead, ResponseHead};
+use super::head::{self, Fields, Framing, Malformed, RequestHead, ResponseHead, Version};
 
 /// A request that may go out.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub(crate) struct Outbound {
     head: Vec<u8>,
     framing: Framing,
     upgrade: Upgrade,
+    version: Version,
     kept: bool,
 }
 
@@ -56,7 +57,9 @@ impl Outbound {
         let framing = head.framing()?;
         let websocket = head.fields.lists("upgrade", "websocket") && head.fields.lists("connection", "upgrade");
         let upgrade = if websocket && framing == Framing::Empty { Upgrade::WebSocket } else { Upgrade::None };
-        let mut text = format!("{} {target} HTTP/1.1\r\nHost: {host}\r\n{extra}", head.method).into_bytes();
+        // An older client is answered in its own version, which knows no chunks.
+        let version = if head.version == Version::Http10 { "HTTP/1.0" } else { "HTTP/1.1" };
+        let mut text = format!("{} {target} {version}\r\nHost: {host}\r\n{extra}", head.method).into_bytes();
         forwarded(&head.fields, &mut text)?;
         match framing {
             Framing::Length(length) => text.extend(format!("Content-Length: {length}\r\n").bytes()),
@@ -67,7 +70,14 @@ impl Outbound {
             text.extend(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
         }
         text.extend(b"\r\n");
-        Ok(Self { method: head.method.clone(), head: text, framing, upgrade, kept: head.is_kept() })
+        Ok(Self {
+            method: head.method.clone(),
+            head: text,
+            framing,
+            upgrade,
+            version: head.version,
+            kept: head.is_kept(),
+        })
     }
 }
 
@@ -142,6 +152,9 @@ async fn response(
         meter.received(head.len()).map_err(|error| no_response(&error.to_string()))?;
         let head = ResponseHead::parse(&head).map_err(|Malformed(why)| no_response(why))?;
         let framing = head.framing(&request.method).map_err(|Malformed(why)| no_response(why))?;
+        if framing == Framing::Chunked && request.version == Version::Http10 {
+            return Err(no_response("it answers HTTP/1.0 with chunks"));
+        }
         let upgraded = head.status == 101;
         if upgraded && request.upgrade != Upgrade::WebSocket {
             return Err(no_response("it speaks something else than it was asked for"));

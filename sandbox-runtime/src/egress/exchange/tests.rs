@@ -112,3 +112,13 @@ async fn a_websocket_may_take_over_and_nothing_else() {
     let (next, asked, _) = exchanged(&asking("h2c"), b"", answer).await;
     assert!(matches!(next, Err(Failed::NoResponse(_))) && !asked.to_lowercase().contains("upgrade"), "{asked}");
 }
+
+#[tokio::test]
+async fn an_older_client_is_answered_without_chunks() {
+    let request = "GET http://a.example/x HTTP/1.0\r\n\r\n";
+    let (next, asked, answered) = exchanged(request, b"", b"HTTP/1.1 200 OK\r\n\r\nall").await;
+    assert!(asked.starts_with("GET /x HTTP/1.0\r\nHost: a.example\r\n"), "{asked}");
+    assert!(next.unwrap() == Next::None && answered.ends_with("Connection: close\r\n\r\nall"), "{answered}");
+    let chunks = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nall\r\n0\r\n\r\n";
+    assert!(matches!(exchanged(request, b"", chunks).await.0, Err(Failed::NoResponse(_))));
+}

