@@ -1,5 +1,8 @@
 //! Runs the examples for real, so that they cannot rot.
 
+#[path = "it/github.rs"]
+mod github;
+
 use std::process::{Command, Output};
 
 /// Found by this name, these tests take turns on the engine.
