@@ -21,9 +21,13 @@ home() { printf '%s\n' "$state/$1"; }
 own() {
     case $1 in
         docker) printf 'unix://%s\n' "$state/docker.sock" ;;
+        docker-remote) printf 'tcp://127.0.0.1:%s\n' "$(cat "$(home docker-remote)/port" 2>/dev/null || echo 0)" ;;
         *) printf 'unix://%s/engine.sock\n' "$(home "$1")" ;;
     esac
 }
+
+# The socket of docker-remote, by which the scripts reach it.
+inner() { printf 'unix://%s/engine.sock\n' "$(home docker-remote)"; }
 
 # The variable in which tests find an engine's address.
 variable() {
@@ -34,9 +38,18 @@ variable() {
     esac
 }
 
-answers() {
-    env -u DOCKER_CONTEXT DOCKER_HOST="$1" timeout 5 docker version --format '{{.Server.Version}}' >/dev/null 2>&1
+# at ADDRESS COMMAND…: runs a command of Docker's client against an engine, with our certificates where it has a port.
+at() {
+    local address=$1 tls=()
+    shift
+    if [[ $address == tcp://* ]]; then
+        tls=(DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH="${SANDBOX_TEST_DOCKER_REMOTE_CERTIFICATES:-$(home docker-remote)/tls}")
+    fi
+    env -u DOCKER_CONTEXT -u DOCKER_TLS_VERIFY -u DOCKER_CERT_PATH "${tls[@]}" DOCKER_HOST="$address" "$@"
 }
+
+answers() { at "$1" timeout 5 docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
+own_answers() { answers "$(own "$1")"; }
 
 # launch NAME: starts it, and does not wait for it.
 launch() {
@@ -50,6 +63,22 @@ launch() {
             mkdir -p "$root"
             docker_options docker
             spawn engine dockerd "${options[@]}"
+            ;;
+        docker-remote)
+            need openssl python3
+            mkdir -p "$root"
+            certificates "$root/tls"
+            docker_options docker-remote
+            # In a network namespace of its own, for the reason below, on a port of this one; and where it sees none of
+            # the directories in which tests and sandboxes keep what is theirs.
+            mkdir -p /run/sandbox
+            spawn docker-remote python3 -c "$listening" "$root/port" unshare --net --mount sh -ec '
+                for hidden in /tmp /var/tmp /run/sandbox /run/user; do
+                    [ ! -d "$hidden" ] || mount -t tmpfs -o mode=1777 tmpfs "$hidden"
+                done
+                exec "$@"
+            ' hide dockerd --bridge none --tlsverify --tlscacert "$root/tls/ca.pem" \
+                --tlscert "$root/tls/server-cert.pem" --tlskey "$root/tls/server-key.pem" --host "$(inner)" "${options[@]}"
             ;;
         docker-remap)
             make_user
@@ -98,10 +127,52 @@ need() {
     done
 }
 
+# Listens on a free port of loopback, writes its number to a file, and becomes a program that takes the socket as its third
+# descriptor (https://man7.org/linux/man-pages/man3/sd_listen_fds.3.html).
+listening='
+import os, socket, sys
+listener = socket.create_server(("127.0.0.1", 0))
+if listener.fileno() != 3:
+    os.dup2(listener.fileno(), 3)
+os.set_inheritable(3, True)
+with open(sys.argv[1], "w") as port:
+    port.write(str(listener.getsockname()[1]))
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execvp(sys.argv[2], sys.argv[2:])
+'
+
+# certificates DIRECTORY: makes an authority, and what a server on loopback and a client have from it, unless they are
+# there (https://docs.docker.com/engine/security/protect-access/).
+certificates() {
+    [[ ! -e $1/key.pem ]] || return 0
+    rm -rf "$1"
+    install --directory --mode 700 "$1"
+    local kind
+    (
+        cd "$1"
+        key() { openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$1" 2>/dev/null ||
+            openssl ecparam -genkey -name prime256v1 -noout -out "$1"; }
+        key ca-key.pem
+        openssl req -new -x509 -days 30 -subj '/CN=sandbox test authority' -key ca-key.pem -out ca.pem
+        for kind in server client; do
+            key "$kind-key.pem"
+            openssl req -new -subj "/CN=sandbox test $kind" -key "$kind-key.pem" -out "$kind.csr"
+            printf 'subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage=%sAuth\n' "$kind" >"$kind.ext"
+            openssl x509 -req -days 30 -in "$kind.csr" -CA ca.pem -CAkey ca-key.pem -CAcreateserial -extfile "$kind.ext" \
+                -out "$kind-cert.pem" 2>/dev/null
+        done
+        mv client-cert.pem cert.pem
+        mv client-key.pem key.pem
+    )
+}
+
 # Sets `options` to those that all Dockers share.
 docker_options() {
+    local host
+    host=$(own "$1")
+    [[ $1 != docker-remote ]] || host=fd://
     options=(
-        --host "$(own "$1")" --pidfile "$root/pid" --data-root "$root/data" --exec-root "$root/exec"
+        --host "$host" --pidfile "$root/pid" --data-root "$root/data" --exec-root "$root/exec"
         --iptables=false --ip6tables=false --ip-masq=false --ip-forward=false
         --shutdown-timeout 5 --log-level warn
     )
@@ -200,7 +271,7 @@ clean_up() {
         rmdir /sys/fs/cgroup{,/*}/docker/"$id" /sys/fs/cgroup{,/*}/libpod_parent/libpod-{,conmon-}"$id" 2>/dev/null || true
     done
     rmdir /sys/fs/cgroup{,/*}/{docker,libpod_parent/conmon,libpod_parent} 2>/dev/null || true
-    rm -rf "$root/exec" "$root/kit" "$root/run" "$root/tmp" "$root/pid" "$root/engine.sock"
+    rm -rf "$root/exec" "$root/kit" "$root/run" "$root/tmp" "$root/pid" "$root/engine.sock" "$root/port"
     [[ $1 != *-* ]] || remove_user
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct Global {
         long,
         global = true,
         value_name = "NAME|ADDRESS",
-        help = "embedded, docker, podman, or an address such as unix:///PATH [default: embedded]",
+        help = "embedded, docker, podman, or an address: unix:///PATH, tcp://HOST:PORT, ssh://USER@HOST [default: embedded]",
         help_heading = "Global options"
     )]
     pub(crate) engine: Option<String>,

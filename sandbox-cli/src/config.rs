@@ -52,9 +52,11 @@ impl Config {
 #[derive(Clone, Debug, Default)]
 struct Environment {
     container_host: Option<OsString>,
+    docker_cert_path: Option<OsString>,
     docker_config: Option<OsString>,
     docker_context: Option<OsString>,
     docker_host: Option<OsString>,
+    docker_tls_verify: Option<OsString>,
     github: Option<OsString>,
     github_app: Option<OsString>,
     github_app_key_command: Option<OsString>,
@@ -85,9 +87,11 @@ impl Environment {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         Self {
             container_host: set("CONTAINER_HOST"),
+            docker_cert_path: set("DOCKER_CERT_PATH"),
             docker_config: set("DOCKER_CONFIG"),
             docker_context: set("DOCKER_CONTEXT"),
             docker_host: set("DOCKER_HOST"),
+            docker_tls_verify: set("DOCKER_TLS_VERIFY"),
             github: set("SANDBOX_GITHUB"),
             github_app: set("SANDBOX_GITHUB_APP"),
             github_app_key_command: set("SANDBOX_GITHUB_APP_KEY_COMMAND"),

@@ -41,8 +41,8 @@ pub use owner::{Liveness, Owner};
 pub use reaper::{Kept, Reaped, reap};
 pub use run_directory::RunRoot;
 pub use runtime::{
-    Bind, ContainerId, ContainerState, ContainerStatus, ContainerSummary, EffectiveSettings, Image, LABEL_OWNER,
-    LABEL_SANDBOX, Runtime, RuntimeInfo, Setting, Signal, Transport, Wiring,
+    Bind, ContainerId, ContainerState, ContainerStatus, ContainerSummary, EffectiveSettings, FileSystem, Image,
+    LABEL_OWNER, LABEL_SANDBOX, Runtime, RuntimeInfo, Setting, Signal, Transport, Wiring,
 };
 pub use sandbox::Sandbox;
 pub use sandbox_guest::wire::{Entry, EntryKind, Exit, SkipReason, Skipped, Status, Summary, WindowSize};

@@ -5,6 +5,7 @@
 //! task watches; the task then unwinds as it would after a failure. It waits for nothing without a deadline, so it
 //! always comes to its end.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,8 +22,8 @@ use crate::run_directory::RunDirectory;
 use crate::sandbox::About;
 use crate::teardown::{Teardown, Undo};
 use crate::{
-    Cause, ContainerId, ContainerStatus, Error, ErrorKind, Event, EventSink, Events, Gateway, Owner, RepoGrant, Result,
-    RunRoot, Runtime, Sandbox, SandboxId, TokenProvider, Transport, Wiring,
+    Cause, ContainerId, ContainerStatus, Error, ErrorKind, Event, EventSink, Events, FileSystem, Gateway, Owner,
+    RepoGrant, Result, RunRoot, Runtime, Sandbox, SandboxId, TokenProvider, Transport, Wiring,
 };
 
 /// All that a sandbox is started from.
@@ -76,10 +77,25 @@ fn check(plan: &Plan, events: &Events) -> Result<SandboxSpec> {
     let spec = plan.policy.check(&plan.request, &capabilities).inspect_err(|error| {
         events.report(Event::Refused { violations: error.violations().to_vec() });
     })?;
+    if let Some(workspace) = spec.workspace()
+        && plan.runtime.file_system() == FileSystem::Apart
+    {
+        events.report(Event::Refused { violations: Vec::new() });
+        return Err(not_mountable(workspace.host.as_path(), &plan.runtime.info().endpoint));
+    }
     for (control, why) in spec.waived() {
         events.announce(Event::Waived { control: *control, why: why.clone() })?;
     }
     Ok(spec)
+}
+
+/// The error of a workspace on an engine that does not see it.
+fn not_mountable(path: &Path, endpoint: &str) -> Error {
+    let path = path.display();
+    let message =
+        format!("workspace {path} cannot be mounted: the engine at {endpoint} shares no file system with this machine");
+    Error::new(ErrorKind::InvalidInput, message)
+        .with_hint("leave the workspace out, and copy files in and out once the sandbox runs")
 }
 
 /// What holds on every engine, because the guest or the sandbox's own task sees to it.
@@ -204,6 +220,7 @@ impl Start<'_> {
             owner: Owner::current()?,
             image: image.clone(),
             guest_directory: directory.guest_directory(),
+            file_system: runtime.file_system(),
         };
         self.still_wanted()?;
         events.announce(Event::Creating { image: image.id.clone() })?;

@@ -31,6 +31,11 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
         Transport::Socket
     }
 
+    /// Whether the engine sees this machine's files.
+    fn file_system(&self) -> FileSystem {
+        FileSystem::Shared
+    }
+
     /// Opens the stream that is the standard input and output of a container's first process, before it is started; only
     /// where the transport is [`Transport::Relay`]. Dropping it ends the guest.
     ///
@@ -94,6 +99,17 @@ pub enum Transport {
     Socket,
 }
 
+/// Whether an engine sees this machine's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum FileSystem {
+    /// It does not: nothing can be mounted, and the guest is sent to it.
+    Apart,
+    /// It does, under the same paths.
+    Shared,
+}
+
 /// What an engine is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RuntimeInfo {
@@ -152,8 +168,10 @@ pub struct Wiring {
     /// The image that was resolved.
     pub image: Image,
     /// The directory on the host that holds the guest and its socket; it is mounted read-only at
-    /// [`GUEST_DIRECTORY`](sandbox_guest::wire::GUEST_DIRECTORY).
+    /// [`GUEST_DIRECTORY`](sandbox_guest::wire::GUEST_DIRECTORY), where the file system is shared.
     pub guest_directory: PathBuf,
+    /// Whether the engine sees that directory; where it does not, it is sent the guest.
+    pub file_system: FileSystem,
 }
 
 impl Wiring {

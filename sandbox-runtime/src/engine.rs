@@ -6,6 +6,8 @@ mod attach;
 mod connect;
 mod create;
 mod delete;
+mod dial;
+mod endpoint;
 mod error;
 mod images;
 mod list;
@@ -15,7 +17,11 @@ mod product;
 mod quota;
 mod raw;
 mod runtime;
+mod sharing;
+mod ssh;
 mod state;
+mod tls;
+mod upload;
 
 use std::time::Duration;
 
@@ -24,11 +30,13 @@ use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder, StartContainerOptions,
 };
-use sandbox_core::{ContainerId, ContainerState, Error, ErrorKind, Result, RuntimeInfo, Signal, Transport, Wiring};
+use sandbox_core::{
+    ContainerId, ContainerState, Error, ErrorKind, FileSystem, Result, RuntimeInfo, Signal, Transport, Wiring,
+};
 use sandbox_policy::{Capabilities, Control, SandboxSpec};
 
-pub use connect::Endpoint;
 pub(crate) use connect::connect;
+pub use endpoint::{Endpoint, SshEndpoint, TcpEndpoint};
 use error::{Answer, within};
 pub(crate) use product::Product;
 pub(crate) use runtime::runtime_of_an_engine;
@@ -43,6 +51,8 @@ pub(crate) struct Engine {
     capabilities: Capabilities,
     /// How guests are spoken to.
     transport: Transport,
+    /// Whether it sees this machine's files.
+    file_system: FileSystem,
     /// The capabilities of a container from which nothing is dropped, without `CAP_`.
     granted: Vec<String>,
     /// The machine's architecture, in the words that images use: `amd64`.
@@ -70,6 +80,11 @@ impl Engine {
         self.transport
     }
 
+    /// Returns whether the engine sees this machine's files.
+    pub(crate) fn file_system(&self) -> FileSystem {
+        self.file_system
+    }
+
     /// Speaks to guests over the engine's own connection from now on.
     pub(crate) fn relay(&mut self) {
         self.transport = Transport::Relay;
@@ -89,13 +104,20 @@ impl Engine {
     }
 
     async fn create_by_docker(&self, spec: &SandboxSpec, wiring: &Wiring) -> Result<ContainerId, Answer> {
-        create::write_hosts(&wiring.guest_directory).await?;
+        let is_apart = wiring.file_system == FileSystem::Apart;
+        if !is_apart {
+            create::write_hosts(&wiring.guest_directory).await?;
+        }
         let quota = if self.capabilities.is_enforced(Control::Disk) { create::Quota::Set } else { create::Quota::None };
         let body = create::body(spec, wiring, quota, self.transport)?;
         let options = CreateContainerOptionsBuilder::new().name(&wiring.container_name()).build();
         let made = self.docker.create_container(Some(options), body);
         let made = within(&self.endpoint, CREATE, "create the container", made).await?;
-        Ok(ContainerId::new(made.id))
+        let container = ContainerId::new(made.id);
+        if is_apart {
+            self.upload(&container, crate::guest_program()).await?;
+        }
+        Ok(container)
     }
 
     /// Starts a container.
@@ -158,8 +180,6 @@ const NO_FILE: &str = "no such file or directory";
 /// (<https://github.com/containers/podman/blob/v4.3.1/libpod/define/errors.go>, `ErrCtrStateInvalid`, `ErrNoSuchCtr`).
 const NOT_RUNNING: [&str; 2] = ["container state improper", "no such container"];
 
-/// What connecting may take, until the engine has said who it is.
-const CONNECT: Duration = Duration::from_secs(5);
 /// What making a container may take: a busy disk is slow.
 const CREATE: Duration = Duration::from_mins(1);
 /// What starting a container may take.

@@ -20,7 +20,7 @@ pub use connect::connect;
 pub use docker::DockerRuntime;
 pub use egress::{EgressProxy, LedgerEntry, Outcome, Resolve, Roots, SystemResolver, Upstream};
 pub use embedded::{EmbeddedOptions, EmbeddedRuntime, HOST_IMAGE};
-pub use engine::Endpoint;
+pub use engine::{Endpoint, SshEndpoint, TcpEndpoint};
 pub use guest::guest_program;
 pub use podman::PodmanRuntime;
 

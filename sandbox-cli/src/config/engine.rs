@@ -60,6 +60,13 @@ impl Config {
 }
 
 impl Choice {
+    fn with_certificates(mut self, directory: PathBuf) -> Self {
+        if let EngineAt::Endpoint(endpoint) = self.engine {
+            self.engine = EngineAt::Endpoint(endpoint.with_certificates(directory));
+        }
+        self
+    }
+
     /// Where it is, for people.
     pub(crate) fn place(&self) -> String {
         match &self.engine {
@@ -82,7 +89,7 @@ impl Environment {
             return self.docker();
         }
         match &self.container_host {
-            Some(host) => address_from(&text(host), "CONTAINER_HOST".to_owned()),
+            Some(host) => self.address_from(&text(host), "CONTAINER_HOST".to_owned()),
             None => self.embedded(BY_DEFAULT),
         }
     }
@@ -93,12 +100,12 @@ impl Environment {
             "embedded" => self.embedded(found_by),
             "docker" => self.docker(),
             "podman" => self.podman(),
-            address if address.contains("://") => address_from(address, found_by.to_owned()),
+            address if address.contains("://") => self.address_from(address, found_by.to_owned()),
             _ => Err(Failure::new(
                 ErrorKind::InvalidInput,
                 format!("engine {name:?} is not known (from {found_by}): embedded, docker, podman and addresses are"),
             )
-            .with_hint("write an address as unix:///PATH")),
+            .with_hint("write an address as unix:///PATH, tcp://HOST:PORT or ssh://USER@HOST")),
         }
     }
 
@@ -126,11 +133,15 @@ impl Environment {
     /// (<https://docs.docker.com/engine/manage-resources/contexts/>).
     fn docker(&self) -> Result<Choice> {
         if let Some(host) = &self.docker_host {
-            return address_from(&host.to_string_lossy(), "DOCKER_HOST".to_owned());
+            return self.address_from(&host.to_string_lossy(), "DOCKER_HOST".to_owned());
         }
         if let Some(name) = self.current_context()? {
-            let address = self.context(&name)?;
-            return address_from(&address, format!("the docker context {name:?}"));
+            let (address, certificates) = self.context(&name)?;
+            let choice = address_from(&address, format!("the docker context {name:?}"))?;
+            return Ok(match certificates {
+                Some(directory) => choice.with_certificates(directory),
+                None => choice,
+            });
         }
         let rootless = self.rootless("docker.sock").map(|socket| at(socket, "Docker's rootless socket"));
         Ok(rootless.unwrap_or_else(|| at(self.default_socket.clone(), "Docker's default socket")))
@@ -139,7 +150,7 @@ impl Environment {
     /// `CONTAINER_HOST`, the rootless socket, the default socket (podman(1), podman-system-service(1)).
     fn podman(&self) -> Result<Choice> {
         if let Some(host) = &self.container_host {
-            return address_from(&host.to_string_lossy(), "CONTAINER_HOST".to_owned());
+            return self.address_from(&host.to_string_lossy(), "CONTAINER_HOST".to_owned());
         }
         let rootless = self.rootless("podman/podman.sock").map(|socket| at(socket, "Podman's rootless socket"));
         Ok(rootless.unwrap_or_else(|| at(self.podman_socket.clone(), "Podman's default socket")))
@@ -154,8 +165,8 @@ impl Environment {
             (Some(self.podman_socket.clone()), "Podman's default socket"),
         ];
         let named = [&self.docker_host, &self.container_host].into_iter().zip(["DOCKER_HOST", "CONTAINER_HOST"]);
-        let named =
-            named.filter_map(|(address, by)| address_from(&address.as_ref()?.to_string_lossy(), by.to_owned()).ok());
+        let named = named
+            .filter_map(|(address, by)| self.address_from(&address.as_ref()?.to_string_lossy(), by.to_owned()).ok());
         let mut found: Vec<Choice> = named.collect();
         for (socket, by) in usual {
             let Some(socket) = socket.filter(|socket| socket.exists()) else { continue };
@@ -191,22 +202,39 @@ impl Environment {
         Ok(settings.current_context)
     }
 
-    /// The address in a context, which is found by the name that its file holds.
-    fn context(&self, name: &str) -> Result<String> {
+    /// Reads an address; TLS is spoken where `DOCKER_TLS_VERIFY` asks for it, with what lies in `DOCKER_CERT_PATH`
+    /// (<https://docs.docker.com/engine/security/protect-access/>).
+    fn address_from(&self, text: &str, found_by: String) -> Result<Choice> {
+        let choice = address_from(text, found_by)?;
+        if self.docker_tls_verify.is_none() {
+            return Ok(choice);
+        }
+        let named = self.docker_cert_path.as_ref().map(PathBuf::from);
+        Ok(match named.or_else(|| self.docker_directory()) {
+            Some(directory) => choice.with_certificates(directory),
+            None => choice,
+        })
+    }
+
+    /// The address in a context, which is found by the name that its file holds, and the directory of its certificates.
+    fn context(&self, name: &str) -> Result<(String, Option<PathBuf>)> {
         let unknown = || {
             Failure::new(ErrorKind::NotFound, format!("the docker context {name:?} does not exist"))
                 .with_hint("`docker context ls` lists them; --engine names a socket without one")
         };
-        let directory = self.docker_directory().ok_or_else(unknown)?.join("contexts/meta");
+        let contexts = self.docker_directory().ok_or_else(unknown)?.join("contexts");
+        let directory = contexts.join("meta");
         let entries = std::fs::read_dir(&directory).map_err(|_| unknown())?;
         for entry in entries.flatten() {
             let Ok(Some(text)) = read(&entry.path().join("meta.json")) else { continue };
             let Ok(context) = serde_json::from_str::<Context>(&text) else { continue };
             if context.name == name {
+                let certificates = contexts.join("tls").join(entry.file_name()).join("docker");
                 let endpoint = context.endpoints.docker.and_then(|docker| docker.host);
-                return endpoint.ok_or_else(|| {
+                let address = endpoint.ok_or_else(|| {
                     Failure::new(ErrorKind::InvalidInput, format!("the docker context {name:?} names no engine"))
-                });
+                })?;
+                return Ok((address, certificates.is_dir().then_some(certificates)));
             }
         }
         Err(unknown())

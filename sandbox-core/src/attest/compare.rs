@@ -8,7 +8,7 @@ use sandbox_guest::wire::{GUEST_DIRECTORY, Mount, Observed};
 use sandbox_policy::{Access, Control, LinuxCapability, RootFilesystem, SUDO_CAPABILITIES, SandboxSpec};
 
 use crate::guest::shown;
-use crate::{Bind, EffectiveSettings, Setting, Wiring};
+use crate::{Bind, EffectiveSettings, FileSystem, Setting, Wiring};
 
 /// All that a comparison looks at.
 pub(super) struct Seen<'a> {
@@ -158,7 +158,7 @@ impl Seen<'_> {
         let expected = self.expected_binds();
         // From inside, a mount's source cannot be told; that it is there, how, and that there is no other, can.
         let words: Vec<String> = expected.iter().map(show).collect();
-        let mut seen = found("", true);
+        let mut seen = found(if expected.is_empty() { NOTHING } else { "" }, true);
         for bind in &expected {
             let mount = self.inside.mounts.iter().rfind(|mount| path(mount) == bind.target);
             let word = match mount {
@@ -190,12 +190,16 @@ impl Seen<'_> {
         .and(self.outside.isolated.as_ref(), |isolated| {
             (*isolated == Setting::Off).then(|| "a namespace of the host".to_owned())
         })
-        .asked(words.join(", "))
+        .asked(if words.is_empty() { NOTHING.to_owned() } else { words.join(", ") })
     }
 
     fn expected_binds(&self) -> Vec<Bind> {
-        let source = self.wiring.guest_directory.clone();
-        let mut expected = vec![Bind { target: GUEST_DIRECTORY.into(), source, writable: false }];
+        let mut expected = Vec::new();
+        // An engine apart was sent the guest, which lies in the container's own file system.
+        if self.wiring.file_system == FileSystem::Shared {
+            let source = self.wiring.guest_directory.clone();
+            expected.push(Bind { target: GUEST_DIRECTORY.into(), source, writable: false });
+        }
         expected.extend(self.spec.workspace().map(|workspace| Bind {
             target: workspace.guest.as_path().to_owned(),
             source: workspace.host.as_path().to_owned(),
@@ -272,6 +276,8 @@ fn show(bind: &Bind) -> String {
 fn path(mount: &Mount) -> &Path {
     Path::new(OsStr::from_bytes(&mount.target))
 }
+
+const NOTHING: &str = "nothing mounted";
 
 /// The mode that `/proc/PID/status` shows for a filter (seccomp(2)).
 const SECCOMP_FILTER: u32 = 2;

@@ -34,6 +34,7 @@ fn wiring() -> Wiring {
         owner: Owner::current().unwrap(),
         image: Image { id: reference.to_string(), reference },
         guest_directory: "/run/sandbox/x/guest".into(),
+        file_system: crate::FileSystem::Shared,
     }
 }
 
@@ -224,4 +225,27 @@ fn the_machines_own_programs_are_mounted_for_their_image_alone() {
     assert!(Attestation::compare(&spec, &wiring(), &inside, &outside).verify().is_err());
     inside.mounts.push(mount("/home", "overlay", true));
     assert!(Attestation::compare(&spec, &host, &inside, &outside).verify().is_err());
+}
+
+#[test]
+fn an_engine_apart_mounts_nothing_and_nothing_else_is_let_pass() {
+    let (mut inside, mut outside) = honest();
+    inside.mounts.retain(|mount| mount.target != b"/.sandbox" && mount.target != b"/workspace");
+    outside.binds = Some(Vec::new());
+    let able = Control::ALL
+        .iter()
+        .fold(Capabilities::new(), |able, control| able.with(*control, Support::Enforced { by: "a test".to_owned() }));
+    let mut request = SandboxRequest::new("debian:12".parse().unwrap());
+    request.root = Some(RootFilesystem::ReadOnly);
+    let spec = Policy::standard().check(&request, &able).unwrap();
+    let apart = Wiring { file_system: crate::FileSystem::Apart, ..wiring() };
+    Attestation::compare(&spec, &apart, &inside, &outside).verify().unwrap();
+    // Where files are shared, the guest's mount is missed.
+    assert!(Attestation::compare(&spec, &wiring(), &inside, &outside).verify().is_err());
+    // And what is mounted all the same is a stranger, from inside and from outside.
+    let (mut more, mut said) = (inside.clone(), outside.clone());
+    more.mounts.push(mount("/.sandbox", "ext4", true));
+    assert!(Attestation::compare(&spec, &apart, &more, &outside).verify().is_err());
+    said.binds = Some(vec![Bind { target: "/.sandbox".into(), source: "/x".into(), writable: false }]);
+    assert!(Attestation::compare(&spec, &apart, &inside, &said).verify().is_err());
 }

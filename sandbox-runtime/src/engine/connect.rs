@@ -1,77 +1,30 @@
 //! Finding out who answers at an address.
 
-use std::fmt;
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::time::Duration;
+use std::path::Path;
 
 use bollard::models::SystemInfo;
-use bollard::{API_DEFAULT_VERSION, Docker};
-use sandbox_core::{Error, ErrorKind, Result, RuntimeInfo, Transport};
+use sandbox_core::{Error, ErrorKind, FileSystem, Result, RuntimeInfo};
 use tokio::net::UnixStream;
 
 use super::error::{Answer, within};
 use super::probe::{self, has_security_option};
 use super::product::Product;
-use super::{CONNECT, Engine, INSPECT, podman, quota, state};
-
-/// Says where an engine listens.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Endpoint {
-    /// A Unix socket at an absolute path.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
-        }
-    }
-}
-
-impl FromStr for Endpoint {
-    type Err = Error;
-
-    /// Reads an address as `DOCKER_HOST` holds it.
-    fn from_str(text: &str) -> Result<Self> {
-        let shown: String = text.chars().filter(|c| !c.is_control()).take(256).collect();
-        let refuse = |why: &str| {
-            let message = format!("engine address {shown:?}: {why}");
-            Error::new(ErrorKind::InvalidInput, message).with_hint("write unix:// and the socket's absolute path")
-        };
-        match text.split_once("://") {
-            Some(("unix", path)) if path.starts_with('/') && !path.contains('\0') => Ok(Self::Unix(path.into())),
-            Some(("unix", _)) => Err(refuse("the path is not absolute")),
-            Some((scheme @ ("tcp" | "http" | "https" | "ssh" | "npipe" | "fd"), _)) => Err(refuse(&format!(
-                "engines behind {scheme}:// are not supported, since a sandbox needs files of the engine's host"
-            ))),
-            Some(_) => Err(refuse("no such scheme is known")),
-            None => Err(refuse("it has no scheme")),
-        }
-    }
-}
+use super::{Endpoint, Engine, INSPECT, dial, podman, quota, sharing, state};
 
 /// Connects to an engine, of one product or of any, and probes what it enforces.
 pub(crate) async fn connect(endpoint: Endpoint, wanted: Option<Product>) -> Result<Engine> {
-    let Endpoint::Unix(path) = &endpoint;
-    look(&endpoint, path)?;
-    let socket = path.to_str().ok_or_else(|| {
-        Error::new(ErrorKind::InvalidInput, format!("engine address {endpoint}: the path is not UTF-8"))
-            .with_hint("give the engine a socket whose path is")
-    })?;
-    // Deadlines are our own, call by call; this one must only be longer.
-    let docker = Docker::connect_with_unix(socket, UNUSED.as_secs(), API_DEFAULT_VERSION)
-        .map_err(|failure| super::error::answer(&endpoint, "connect", failure).into_error())?;
+    if let Some(path) = endpoint.socket() {
+        look(&endpoint, path)?;
+    }
+    let docker = dial::client(&endpoint)?;
 
     let greeted = async {
         let docker = docker.negotiate_version().await?;
         let version = docker.version().await?;
         Ok((docker, version))
     };
-    let (docker, version) = match within(&endpoint, CONNECT, "connect", greeted).await {
+    let (docker, version) = match within(&endpoint, endpoint.patience(), "connect", greeted).await {
         Ok(greeted) => greeted,
         Err(answer) => return Err(unavailable(&endpoint, answer)),
     };
@@ -87,14 +40,28 @@ pub(crate) async fn connect(endpoint: Endpoint, wanted: Option<Product>) -> Resu
         ));
     }
 
+    let file_system = match (product, endpoint.socket()) {
+        (Product::Podman, None) => {
+            let what = "is Podman on another machine, which reads the system call filter from a file there";
+            return Err(unfit(&endpoint, what, "use Podman by a socket of this machine, or Docker there"));
+        }
+        (Product::Podman, Some(_)) => FileSystem::Shared,
+        // Whose a rootless engine is, only its socket tells, so nothing can be given to it.
+        (Product::Docker, None) if has_security_option(&info, "rootless") => FileSystem::Apart,
+        (Product::Docker, _) => sharing::probe(&docker, &endpoint).await?,
+    };
     let report = match product {
         Product::Docker => None,
         Product::Podman => Some(podman::Info::ask(&endpoint).await?),
     };
     let root = match &report {
         Some(report) => report.root(),
-        None if has_security_option(&info, "rootless") => listener(&endpoint, path).await?,
-        None => remapped(&info),
+        // What stays here is the caller's own.
+        None if file_system == FileSystem::Apart => caller(),
+        None => match endpoint.socket() {
+            Some(path) if has_security_option(&info, "rootless") => listener(&endpoint, path).await?,
+            _ => remapped(&info),
+        },
     };
     let runtime = RuntimeInfo {
         name: product.name().to_owned(),
@@ -104,9 +71,12 @@ pub(crate) async fn connect(endpoint: Endpoint, wanted: Option<Product>) -> Resu
         root_uid: root.uid,
         root_gid: root.gid,
     };
-    let capabilities = match &report {
-        Some(report) => report.capabilities(&runtime),
-        None => probe::capabilities(&runtime, &info, quota::probe(&docker, &endpoint, &info).await?),
+    let capabilities = if let Some(report) = &report {
+        report.capabilities(&runtime)
+    } else {
+        let disk = quota::probe(&docker, &endpoint, &info).await?;
+        let capabilities = probe::capabilities(&runtime, &info, disk);
+        if file_system == FileSystem::Apart { capabilities.join(&probe::apart()) } else { capabilities }
     };
     Ok(Engine {
         product,
@@ -115,7 +85,8 @@ pub(crate) async fn connect(endpoint: Endpoint, wanted: Option<Product>) -> Resu
         architecture: probe::image_architecture(info.architecture.as_deref().unwrap_or_default()).to_owned(),
         docker,
         endpoint,
-        transport: Transport::Socket,
+        transport: sharing::transport(file_system, &info),
+        file_system,
         info: runtime,
     })
 }
@@ -125,6 +96,10 @@ pub(crate) async fn connect(endpoint: Endpoint, wanted: Option<Product>) -> Resu
 pub(crate) struct Ids {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+}
+
+fn caller() -> Ids {
+    Ids { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
 }
 
 /// Looks at the socket before anything is sent to it.
@@ -186,32 +161,9 @@ pub(crate) fn unfit(endpoint: &Endpoint, what: &str, hint: &str) -> Error {
     Error::new(ErrorKind::EngineUnavailable, format!("the engine at {endpoint} {what}")).with_hint(hint)
 }
 
-const UNUSED: Duration = Duration::from_hours(24);
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_what_docker_host_holds() {
-        let endpoint: Endpoint = "unix:///run/docker.sock".parse().unwrap();
-        assert_eq!(endpoint, Endpoint::Unix("/run/docker.sock".into()));
-        assert_eq!(endpoint.to_string(), "unix:///run/docker.sock");
-        for (text, word) in [
-            ("", "no scheme"),
-            ("/run/docker.sock", "no scheme"),
-            ("unix://", "not absolute"),
-            ("unix://docker.sock", "not absolute"),
-            ("tcp://127.0.0.1:2375", "tcp:// are not supported"),
-            ("ssh://me@there", "ssh:// are not supported"),
-            ("gopher://x", "no such scheme"),
-        ] {
-            let error = text.parse::<Endpoint>().unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidInput);
-            assert!(error.to_string().contains(word), "{error}");
-            assert!(error.hint().is_some());
-        }
-    }
 
     #[test]
     fn finds_who_root_is_on_the_host() {
@@ -232,14 +184,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let _listener = tokio::net::UnixListener::bind(&path).unwrap();
-        let me = ids_of_this_process();
+        let me = caller();
         assert_eq!(listener(&Endpoint::Unix(path.clone()), &path).await.unwrap(), me);
         // Whoever may give the socket away changes nothing by it.
         let _ = std::os::unix::fs::chown(&path, None, Some(me.gid + 1));
         assert_eq!(listener(&Endpoint::Unix(path.clone()), &path).await.unwrap(), me);
-    }
-
-    fn ids_of_this_process() -> Ids {
-        Ids { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
     }
 }

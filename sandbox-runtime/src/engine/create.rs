@@ -12,10 +12,10 @@ use bollard::models::{
     MountBindOptions, MountBindOptionsPropagationEnum, MountType, ResourcesUlimits, RestartPolicy,
     RestartPolicyNameEnum,
 };
-use sandbox_core::{Error, ErrorKind, Result, Transport, Wiring};
+use sandbox_core::{Error, ErrorKind, FileSystem, Result, Transport, Wiring};
 use sandbox_guest::relay;
 use sandbox_guest::wire::{GUEST_DIRECTORY, GUEST_PROGRAM};
-use sandbox_policy::{Access, AgentUser, Limits, RootFilesystem, SandboxSpec, Tmpfs};
+use sandbox_policy::{Access, AgentUser, Control, Limits, SandboxSpec, Tmpfs};
 
 use crate::{hidden, seccomp};
 
@@ -91,7 +91,7 @@ fn host_config(spec: &SandboxSpec, wiring: &Wiring, quota: Quota) -> Result<Host
         privileged: Some(false),
         masked_paths: Some(hidden::MASKED.map(str::to_owned).to_vec()),
         readonly_paths: Some(hidden::READ_ONLY.map(str::to_owned).to_vec()),
-        readonly_rootfs: Some(spec.root() == RootFilesystem::ReadOnly),
+        readonly_rootfs: Some(spec.required().contains(&Control::ReadonlyRootfs)),
         tmpfs: Some(spec.tmpfs().iter().map(|tmpfs| memory_file_system(tmpfs, spec.agent())).collect()),
         mounts: Some(mounts(spec, wiring)?),
         shm_size: Some(SHARED_MEMORY),
@@ -110,6 +110,9 @@ fn host_config(spec: &SandboxSpec, wiring: &Wiring, quota: Quota) -> Result<Host
 }
 
 fn mounts(spec: &SandboxSpec, wiring: &Wiring) -> Result<Vec<Mount>> {
+    if wiring.file_system == FileSystem::Apart {
+        return Ok(Vec::new());
+    }
     let mut mounts =
         vec![bind("run directory", &wiring.guest_directory, Path::new(GUEST_DIRECTORY), Access::ReadOnly)?];
     mounts.push(bind("run directory", &wiring.guest_directory.join(HOSTS), Path::new(HOSTS_TARGET), Access::ReadOnly)?);
@@ -195,7 +198,7 @@ pub(crate) const HINT: &str = "the engine must see the workspace and the run dir
 pub(super) const HOSTS: &str = "hosts";
 /// Where programs look up host names (<https://man7.org/linux/man-pages/man5/hosts.5.html>).
 pub(crate) const HOSTS_TARGET: &str = "/etc/hosts";
-const HOSTS_CONTENT: &str = "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+pub(super) const HOSTS_CONTENT: &str = "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 
 /// Microseconds; the kernel's own default (<https://docs.kernel.org/scheduler/sched-bwc.html>).
 pub(super) const CPU_PERIOD: i64 = 100_000;

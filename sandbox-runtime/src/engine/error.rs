@@ -102,6 +102,13 @@ fn unanswered(endpoint: &Endpoint, what: &str, failure: Failure) -> Error {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
             ("no engine listens there", "start the engine, or give the address of another")
         }
+        std::io::ErrorKind::InvalidData => (
+            "one side does not accept the other's certificate",
+            "see whether ca.pem, cert.pem and key.pem are those that this engine was set up with",
+        ),
+        std::io::ErrorKind::ConnectionAborted => {
+            ("the way there ended", "make `ssh` to that machine work without a question, and `docker version` there")
+        }
         _ => ("the connection broke", "see whether the engine still runs: its log says more"),
     };
     Error::new(

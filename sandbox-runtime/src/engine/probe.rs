@@ -45,6 +45,17 @@ pub(crate) fn capabilities(runtime: &RuntimeInfo, info: &SystemInfo, disk: Suppo
         .with(Control::UserNamespace, user_namespace(info, by))
 }
 
+/// Reports on what cannot be had of an engine that does not see this machine's files: it takes no file into a container
+/// whose root is read-only, and so the guest could not be sent there.
+pub(crate) fn apart() -> Capabilities {
+    let unsupported = Support::Unsupported {
+        why: "an engine that shares no file system with this machine is sent the guest, which a read-only root does not take"
+            .to_owned(),
+        hint: "use an engine of this machine, or leave the root file system writable".to_owned(),
+    };
+    Capabilities::new().with(Control::ReadonlyRootfs, unsupported)
+}
+
 /// Tells whether an engine names a security option, such as `name=seccomp,profile=default`.
 pub(crate) fn has_security_option(info: &SystemInfo, name: &str) -> bool {
     let options = info.security_options.iter().flatten();

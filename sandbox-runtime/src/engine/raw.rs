@@ -47,7 +47,7 @@ async fn request(endpoint: &Endpoint, limit: Duration, what: &str, request: &str
 /// One request and its whole answer. In HTTP/1.0 nothing comes in pieces, and the end of the connection is the end of the
 /// answer (RFC 1945, section 7.2.2).
 async fn ask(endpoint: &Endpoint, request: &str) -> std::io::Result<Vec<u8>> {
-    let Endpoint::Unix(socket) = endpoint;
+    let socket = endpoint.socket().ok_or(std::io::ErrorKind::Unsupported)?;
     let mut socket = UnixStream::connect(socket).await?;
     socket.write_all(request.as_bytes()).await?;
     let mut bytes = Vec::new();

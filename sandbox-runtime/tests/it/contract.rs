@@ -52,6 +52,16 @@ pub(crate) mod fixture {
         on(engine::docker("DOCKER_HOST").await.over_relay())
     }
 
+    /// The engine behind a port, with its certificates.
+    pub(crate) fn remote() -> sandbox_runtime::Endpoint {
+        let endpoint: sandbox_runtime::Endpoint = engine::variable("SANDBOX_TEST_DOCKER_REMOTE").parse().unwrap();
+        endpoint.with_certificates(engine::variable("SANDBOX_TEST_DOCKER_REMOTE_CERTIFICATES"))
+    }
+
+    pub(crate) async fn docker_remote() -> Fixture {
+        on(sandbox_runtime::DockerRuntime::connect(remote()).await.unwrap())
+    }
+
     pub(crate) async fn docker_remap() -> Fixture {
         on(engine::docker("SANDBOX_TEST_DOCKER_REMAP").await)
     }
@@ -108,6 +118,12 @@ mod docker {
 
 mod docker_relayed {
     use super::fixture::docker_relayed as fixture;
+
+    sandbox_core::contract!(fixture);
+}
+
+mod docker_remote {
+    use super::fixture::docker_remote as fixture;
 
     sandbox_core::contract!(fixture);
 }

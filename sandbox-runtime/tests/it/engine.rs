@@ -95,5 +95,6 @@ pub(crate) fn wiring(image: Image, directory: &Path) -> Wiring {
         owner: Owner::current().unwrap(),
         image,
         guest_directory: directory.to_owned(),
+        file_system: sandbox_core::FileSystem::Shared,
     }
 }

@@ -24,6 +24,7 @@ enum Answer {
 /// Serves what any engine says of itself, and for the rest what a test wants.
 async fn serve(listener: UnixListener, mut answer: impl FnMut(&str) -> Answer) {
     let mut stalled = Vec::new();
+    let mut shown = false;
     loop {
         let (mut peer, _) = listener.accept().await.unwrap();
         let request = request(&mut peer).await;
@@ -31,6 +32,9 @@ async fn serve(listener: UnixListener, mut answer: impl FnMut(&str) -> Answer) {
             Answer::Body(200, r#"{"ApiVersion":"1.41","Version":"20.10.24"}"#.to_owned())
         } else if request.ends_with("/info") {
             Answer::Body(200, INFO.to_owned())
+        } else if request == "POST /containers/create" && !std::mem::replace(&mut shown, true) {
+            // Whether it sees a file is the first thing that it is asked for.
+            message(404, "no such image")
         } else {
             answer(&request)
         };

@@ -136,3 +136,32 @@ fn what_is_broken_is_named() {
     let failure = environment.named("lxc", "--engine").unwrap_err();
     assert!(failure.message.contains("\"lxc\"") && failure.message.contains("embedded, docker, podman"), "{failure:?}");
 }
+
+#[test]
+fn certificates_are_those_that_dockers_own_command_would_take() {
+    let (home, mut environment) = home();
+    let choice = |environment: &Environment, address: &str| environment.named(address, "--engine").unwrap().engine;
+    let at = |directory: &Path| {
+        let endpoint: Endpoint = "tcp://engine.example:2376".parse().unwrap();
+        EngineAt::Endpoint(endpoint.with_certificates(directory))
+    };
+    let address = "tcp://engine.example:2376";
+    assert_eq!(choice(&environment, address), EngineAt::Endpoint(address.parse().unwrap()));
+    environment.docker_tls_verify = Some("1".into());
+    assert_eq!(choice(&environment, address), at(&home.path().join(".docker")));
+    environment.docker_cert_path = Some("/certificates".into());
+    assert_eq!(choice(&environment, address), at(Path::new("/certificates")));
+    // A socket and ssh have no use for them.
+    for address in ["unix:///x.sock", "ssh://me@there"] {
+        assert_eq!(choice(&environment, address), EngineAt::Endpoint(address.parse().unwrap()));
+    }
+    // A context brings its own.
+    environment.docker_tls_verify = None;
+    let contexts = home.path().join(".docker/contexts");
+    let context = r#"{"Name":"far","Endpoints":{"docker":{"Host":"tcp://engine.example:2376"}}}"#;
+    fs::create_dir_all(contexts.join("meta/4567")).unwrap();
+    fs::write(contexts.join("meta/4567/meta.json"), context).unwrap();
+    fs::create_dir_all(contexts.join("tls/4567/docker")).unwrap();
+    environment.docker_context = Some("far".into());
+    assert_eq!(choice(&environment, "docker"), at(&contexts.join("tls/4567/docker")));
+}

@@ -10,7 +10,7 @@ use sandbox_policy::{
 
 use super::{Fixture, HostDirectory, text};
 use crate::testkit::Recorder;
-use crate::{ErrorKind, Event, Events, Gateway, OpenGateway, Result, RunRoot, Token};
+use crate::{ErrorKind, Event, Events, FileSystem, Gateway, OpenGateway, Result, RunRoot, Token};
 
 fn denied(error: &crate::Error) -> Vec<String> {
     error
@@ -158,6 +158,16 @@ pub async fn the_workspace_is_mounted(fixture: &Fixture) {
         }
         let error = fixture.builder().policy(strict).start().await.unwrap_err();
         assert_eq!(unenforceable(&error), [Control::HostFilesystem]);
+        return;
+    }
+    if fixture.runtime.file_system() == FileSystem::Apart {
+        let here = HostDirectory::new("sandbox workspace");
+        let recorder = Recorder::default();
+        let error = fixture.builder().workspace(&*here).events(recorder.clone()).start().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+        assert!(error.to_string().contains("shares no file system") && error.hint().is_some(), "{error:?}");
+        let events = recorder.events();
+        assert!(matches!(events[..], [Event::Refused { .. }]), "{events:?}");
         return;
     }
     let here = HostDirectory::new("sandbox workspace");

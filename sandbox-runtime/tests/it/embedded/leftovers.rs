@@ -131,6 +131,7 @@ async fn a_container_that_was_never_started_is_found_and_removed() {
         owner: Owner { start: me.start + 1, ..me },
         image: runtime.resolve(&spec, &engine::events()).await.unwrap(),
         guest_directory: directory.path().to_owned(),
+        file_system: sandbox_core::FileSystem::Shared,
     };
     let container = runtime.create(&spec, &wiring).await.unwrap();
     assert_eq!(runtime.state(&container).await.unwrap().status, ContainerStatus::Created);
