@@ -12,6 +12,7 @@ mod failures;
 mod images;
 mod inside;
 mod podman;
+mod registry;
 mod remote;
 #[cfg(target_arch = "x86_64")]
 mod seccomp;
