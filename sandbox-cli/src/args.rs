@@ -111,6 +111,7 @@ pub(crate) enum Verb {
 
 /// A sandbox that is asked for.
 #[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct SandboxArgs {
     #[arg(
         short,
@@ -148,6 +149,9 @@ pub(crate) struct SandboxArgs {
     /// Reach nothing, whatever the policy allows
     #[arg(long)]
     pub(crate) no_network: bool,
+    /// Let programs inside ask for root there, as far as the policy says
+    #[arg(long)]
+    pub(crate) sudo: bool,
     /// Make the root file system read-only
     #[arg(long)]
     pub(crate) read_only: bool,

@@ -23,7 +23,7 @@ use crate::control::{Control, refuse};
 use crate::environment::Environment;
 use crate::failure::{failed, failure, invalid};
 use crate::family::{Family, Territory};
-use crate::{attest, deadline, files, listen, offer, supervise, sys};
+use crate::{account, attest, deadline, files, listen, offer, supervise, sys};
 
 /// How long the host may take to answer the first message.
 const MAX_SETUP: Duration = Duration::from_mins(1);
@@ -94,9 +94,13 @@ pub(crate) fn run(door: &Door) -> io::Result<()> {
     };
     let setup = agree(&channel)?;
     channel.set_nonblocking(true)?;
-    // What lies on a host of others is not ours to change. Where it cannot be done, whoever asks for `sudo` finds none.
-    if setup.sudo == Sudo::Offered && territory == Territory::Namespace {
-        let _ = offer::offer();
+    // What lies on a host of others is not ours to change.
+    if territory == Territory::Namespace && geteuid().is_root() {
+        account::provide(setup.agent);
+        // Where it cannot be done, whoever asks for `sudo` finds none.
+        if setup.sudo == Sudo::Offered {
+            let _ = offer::offer();
+        }
     }
     let guest = Guest {
         transport,

@@ -4,6 +4,7 @@
 //! `sandbox-guest --relay` does so over its standard input and output. Under the name `sudo` it asks its host for root inside. It
 //! has one thread and needs nothing from the image: no shell, no C library, no `/etc/passwd`, no writable file system.
 
+mod account;
 mod agent;
 mod ask;
 mod attest;

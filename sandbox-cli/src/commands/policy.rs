@@ -1,8 +1,9 @@
 //! `policy`: shows, checks and explains policies.
 
-use sandbox_core::{ErrorKind, Gateway as _, own_capabilities};
+use sandbox_core::{ErrorKind, Gateway as _, SudoGateway, own_capabilities};
 use sandbox_policy::{
-    Control, DEFAULT_WORKSPACE_PATH, HostPath, ParseError, RootFilesystem, SandboxRequest, SandboxSpec, Workspace,
+    Control, DEFAULT_WORKSPACE_PATH, HostPath, ParseError, RootFilesystem, SandboxRequest, SandboxSpec, SudoRequest,
+    Workspace,
 };
 use sandbox_runtime::EgressProxy;
 use serde::Serialize;
@@ -42,6 +43,9 @@ async fn check(config: &Config, PolicyCheckArgs { subject, sandbox }: PolicyChec
     let Chosen { policy, origin, ceiling } = config.policy(choice, &sandbox.waive)?;
     let mut request = request(&sandbox)?;
     request.network = network(&policy, &sandbox);
+    if sandbox.sudo {
+        request.sudo = SudoRequest::Allow;
+    }
     let mut answer = Checked {
         policy: policy.name(),
         origin: origin.to_string(),
@@ -53,8 +57,8 @@ async fn check(config: &Config, PolicyCheckArgs { subject, sandbox }: PolicyChec
     };
     match config.connect().await {
         Ok(runtime) => {
-            let capabilities =
-                runtime.capabilities().join(&own_capabilities()).join(&EgressProxy::new().capabilities());
+            let gateways = EgressProxy::new().capabilities().join(&SudoGateway::new().capabilities());
+            let capabilities = runtime.capabilities().join(&own_capabilities()).join(&gateways);
             let spec = policy.check(&request, &capabilities).map_err(sandbox_core::Error::from)?;
             answer.granted(runtime.info().endpoint.clone(), &spec);
         }

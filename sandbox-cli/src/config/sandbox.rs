@@ -4,8 +4,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use sandbox_core::{ErrorKind, EventSink, Runtime, Sandbox, SandboxBuilder};
-use sandbox_policy::{Access, AgentUser, Egress, LimitsRequest, NetworkRequest, NetworkRule, Policy, RootFilesystem};
+use sandbox_core::{ErrorKind, EventSink, Runtime, Sandbox, SandboxBuilder, SudoGateway};
+use sandbox_policy::{
+    Access, AgentUser, Egress, LimitsRequest, NetworkRequest, NetworkRule, Policy, RootFilesystem, SudoRequest,
+};
 use sandbox_runtime::EgressProxy;
 
 use super::{Config, Tokens};
@@ -94,6 +96,9 @@ impl Wanted {
         }
         if let Some(egress) = egress {
             builder = builder.network(NetworkRequest::Egress).gateway(egress);
+        }
+        if arguments.sudo {
+            builder = builder.sudo(SudoRequest::Allow).gateway(SudoGateway::new());
         }
         if arguments.read_only {
             builder = builder.root(RootFilesystem::ReadOnly);

@@ -13,6 +13,7 @@ mod listen;
 mod refusals;
 mod sudo;
 mod terminal;
+mod users;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub use listen::*;
 pub use refusals::*;
 pub use sudo::*;
 pub use terminal::*;
+pub use users::*;
 
 use crate::{EventSink, RunRoot, Runtime, Sandbox, SandboxBuilder};
 
@@ -171,6 +173,8 @@ macro_rules! contract {
             a_file_comes_back_as_it_was_written
             a_file_is_whole_or_not_there
             a_gateway_without_a_report_is_no_gateway
+            an_agent_that_the_image_does_not_know_has_a_name_and_a_home
+            on_a_read_only_root_the_home_is_small_and_writable
             sudo_any_is_root_inside_and_no_further
             sudo_installs_packages
             sudo_refuses_what_is_not_allowed_with_a_reason

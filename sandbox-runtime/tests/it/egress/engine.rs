@@ -3,6 +3,8 @@
 //! Registries are asked for what is small. A rule names the addresses at which this machine finds them, where those are not
 //! public.
 
+mod sudo;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::time::Duration;
