@@ -11,7 +11,9 @@ use clap::{Args, Parser, Subcommand};
 use sandbox_policy::{AgentUser, Branch, ByteSize, Control, CpuCount, ImageRef, OpenFiles, ProcessCount, RepoId, Span};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use github::{ActivityArgs, AuditArgs, ProtectArgs, RepoArgs, RepoVerb, RevokeArgs, TokenArgs, TokenVerb};
+pub(crate) use github::{
+    ActivityArgs, AuditArgs, ProtectArgs, RepoArgs, RepoVerb, RevokeArgs, SetupArgs, TokenArgs, TokenVerb,
+};
 pub(crate) use values::{Place, Variable, WorkspaceDirectory};
 pub(crate) use work::WorkArgs;
 

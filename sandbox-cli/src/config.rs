@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use sandbox_core::RunRoot;
 
 pub(crate) use engine::Choice;
-pub(crate) use github::Tokens;
+pub(crate) use github::{TokenStores, Tokens};
 pub(crate) use policy::Chosen;
 pub(crate) use sandbox::{limits, network};
 
@@ -67,6 +67,7 @@ struct Environment {
     sandbox_engine: Option<OsString>,
     sandbox_image: Option<OsString>,
     sandbox_state: Option<OsString>,
+    session_bus: Option<OsString>,
     tokens: Option<OsString>,
     xdg_config_home: Option<OsString>,
     xdg_data_home: Option<OsString>,
@@ -102,6 +103,7 @@ impl Environment {
             sandbox_engine: set("SANDBOX_ENGINE"),
             sandbox_image: set("SANDBOX_IMAGE"),
             sandbox_state: set("SANDBOX_STATE"),
+            session_bus: set("DBUS_SESSION_BUS_ADDRESS"),
             tokens: set("SANDBOX_TOKENS"),
             xdg_config_home: set("XDG_CONFIG_HOME"),
             xdg_data_home: set("XDG_DATA_HOME"),

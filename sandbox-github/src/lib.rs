@@ -29,4 +29,4 @@ pub use pat::{Expiry, PatReport, Reach};
 pub use personal::PersonalToken;
 pub use protection::{Protection, Ruleset};
 pub use revoke::{OAuthApp, Revoked};
-pub use store::{EnvFiles, KeptToken, Removed, TokenStore};
+pub use store::{EnvFiles, KeptToken, Keyring, Removed, TokenStore};

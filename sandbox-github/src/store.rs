@@ -5,6 +5,7 @@
 
 mod env_file;
 mod ignored;
+mod keyring;
 
 use std::fmt;
 use std::time::SystemTime;
@@ -13,6 +14,7 @@ use sandbox_core::{Result, Token};
 use sandbox_policy::RepoId;
 
 pub use env_file::EnvFiles;
+pub use keyring::Keyring;
 
 /// Keeps one token for each repository.
 pub trait TokenStore: fmt::Debug + Send + Sync + 'static {

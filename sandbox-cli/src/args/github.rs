@@ -8,7 +8,7 @@ use sandbox_policy::{RepoId, Span};
 pub(crate) enum TokenVerb {
     /// Make a token for one repository, have it checked, and keep it
     #[command(after_help = SETUP_HELP)]
-    Setup(TokenArgs),
+    Setup(SetupArgs),
     /// List the tokens that are kept, without asking GitHub
     #[command(after_help = LIST_HELP)]
     List,
@@ -21,6 +21,16 @@ pub(crate) enum TokenVerb {
     /// Revoke a token at GitHub, and forget it
     #[command(after_help = REVOKE_HELP)]
     Revoke(RevokeArgs),
+}
+
+/// `token setup`.
+#[derive(Debug, Args)]
+pub(crate) struct SetupArgs {
+    #[command(flatten)]
+    pub(crate) token: TokenArgs,
+    /// Keep the token in the session's keyring, not in a file
+    #[arg(long)]
+    pub(crate) keyring: bool,
 }
 
 /// `token setup` and `token rotate`.
@@ -105,7 +115,8 @@ pub(crate) struct ActivityArgs {
 
 pub(super) const TOKEN_HELP: &str = "\
 Tokens are kept one for each repository, in files named .env.OWNER.NAME that only you can read, in
-$SANDBOX_TOKENS [default: ~/.config/sandbox/tokens]. No token is ever printed.";
+$SANDBOX_TOKENS [default: ~/.config/sandbox/tokens], or in the keyring of your session where you say so. A file
+goes before the keyring. No token is ever printed.";
 
 const SETUP_HELP: &str = "\
 A link to the page at GitHub is shown, filled in where GitHub still takes that, and beside it what to choose
@@ -113,6 +124,7 @@ by hand. The token is then asked for without being shown, or read from standard 
 
 Examples:
   sandbox token setup --repo acme/widget
+  sandbox token setup --repo acme/widget --keyring
   pass github/widget | sandbox token setup --repo acme/widget";
 
 const LIST_HELP: &str = "\

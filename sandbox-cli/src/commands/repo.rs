@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use sandbox_core::{ErrorKind, Token};
-use sandbox_github::{Client, Protection, Ruleset, TokenKind, TokenStore as _};
+use sandbox_github::{Client, Protection, Ruleset, TokenKind};
 use sandbox_policy::RepoId;
 use serde::Serialize;
 use serde_json::Value;
@@ -154,7 +154,8 @@ async fn activity(config: &Config, ActivityArgs { repo, since }: ActivityArgs) -
 
 /// Whom to ask, and in whose name: the token that is kept for the repository.
 fn asking(config: &Config, repository: &RepoId) -> Result<(Client, Token)> {
-    let kept = config.token_store()?.load(repository)?.ok_or_else(|| super::token::nothing_kept(repository))?;
+    let stores = config.token_stores()?;
+    let (_, kept) = stores.find(repository)?.ok_or_else(|| super::token::nothing_kept(repository))?;
     Ok((config.github_client()?, kept.token))
 }
 

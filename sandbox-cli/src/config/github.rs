@@ -5,7 +5,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use sandbox_core::ErrorKind;
-use sandbox_github::{AppTokens, Client, EnvFiles, GitHubUrl, PersonalToken, PrivateKey, TokenStore as _};
+use sandbox_github::{
+    AppTokens, Client, EnvFiles, GitHubUrl, KeptToken, Keyring, PersonalToken, PrivateKey, TokenStore,
+};
 use sandbox_policy::{Policy, RepoId};
 use secrecy::SecretString;
 
@@ -25,9 +27,56 @@ pub(crate) enum Tokens {
     Personal(PersonalToken),
 }
 
+/// The places in which tokens are kept.
+#[derive(Debug)]
+pub(crate) struct TokenStores {
+    pub(crate) files: EnvFiles,
+    keyring: Option<Keyring>,
+}
+
+impl TokenStores {
+    /// The keyring, for who wants it and no other.
+    pub(crate) fn keyring(&self) -> Result<&Keyring> {
+        self.keyring.as_ref().ok_or_else(|| {
+            Failure::new(ErrorKind::NotFound, "this session has no bus, and so no keyring")
+                .with_hint("keep the token in a file, without --keyring")
+        })
+    }
+
+    /// Finds a repository's token and where it is kept: in a file, else in the keyring.
+    pub(crate) fn find(&self, repository: &RepoId) -> Result<Option<(&dyn TokenStore, KeptToken)>> {
+        if let Some(kept) = self.files.load(repository)? {
+            return Ok(Some((&self.files, kept)));
+        }
+        let Some(keyring) = &self.keyring else { return Ok(None) };
+        let found = absent_is_none(keyring.load(repository))?.flatten();
+        Ok(found.map(|kept| (keyring as &dyn TokenStore, kept)))
+    }
+
+    /// Lists the repositories that have a token in either.
+    pub(crate) fn list(&self) -> Result<Vec<RepoId>> {
+        let mut all = self.files.list()?;
+        if let Some(keyring) = &self.keyring {
+            all.extend(absent_is_none(keyring.list())?.unwrap_or_default());
+        }
+        all.sort();
+        all.dedup();
+        Ok(all)
+    }
+}
+
+/// A bus without a keyring has no tokens, which is no failure.
+fn absent_is_none<T>(found: sandbox_core::Result<T>) -> Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 impl Config {
-    /// Where tokens are kept.
-    pub(crate) fn token_store(&self) -> Result<EnvFiles> {
+    /// Where tokens are kept: in files, and in the keyring of a session that has one.
+    pub(crate) fn token_stores(&self) -> Result<TokenStores> {
         let environment = &self.environment;
         let of_user = || {
             let home = || environment.home.as_ref().map(|home| PathBuf::from(home).join(".config"));
@@ -38,7 +87,14 @@ impl Config {
             Failure::new(ErrorKind::InvalidInput, "there is no place for tokens: HOME is not set")
                 .with_hint("set SANDBOX_TOKENS to a directory")
         })?;
-        Ok(EnvFiles::new(directory))
+        let named = environment.session_bus.as_ref().map(|address| address.to_string_lossy().into_owned());
+        let usual = || {
+            let path = PathBuf::from(environment.xdg_runtime_dir.as_ref()?).join("bus");
+            path.exists().then(|| format!("unix:path={}", path.display()))
+        };
+        let github = self.github()?;
+        let keyring = named.or_else(usual).map(|address| Keyring::new(address, &github));
+        Ok(TokenStores { files: EnvFiles::new(directory), keyring })
     }
 
     /// The GitHub that is meant: what `SANDBOX_GITHUB` names, else github.com.
@@ -69,7 +125,7 @@ impl Config {
             let app = AppTokens::new(self.github_client()?, issuer, key).map_err(sandbox_core::Error::from)?;
             return Ok(Tokens::App(app));
         }
-        let Some(kept) = self.token_store()?.load(repository)? else { return Ok(Tokens::Missing) };
+        let Some((_, kept)) = self.token_stores()?.find(repository)? else { return Ok(Tokens::Missing) };
         let secret = kept.token.secret().clone();
         let personal = PersonalToken::checked(&self.github_client()?, repository.clone(), secret).await?;
         Ok(Tokens::Personal(personal))

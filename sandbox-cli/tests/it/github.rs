@@ -5,11 +5,13 @@ use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
+use sandbox_github::{Keyring, TokenStore as _};
 use serde_json::{Value, json};
 
 use crate::description::example;
 use crate::harness::{Place, Ran};
 use crate::mock::{Answer, GitHub, answer};
+use crate::session::Session;
 
 const REPO: &str = "octocat/hello-world";
 const READ: &str = "/repos/octocat/hello-world";
@@ -20,11 +22,12 @@ const NEW: &str = "github_pat_MADE0UP0FOR0TESTS1";
 struct Scene {
     place: Place,
     github: GitHub,
+    bus: Option<String>,
 }
 
 impl Scene {
     async fn new(answers: Vec<Answer>) -> Self {
-        Self { place: Place::without_engine(), github: GitHub::play(answers).await }
+        Self { place: Place::without_engine(), github: GitHub::play(answers).await, bus: None }
     }
 
     /// Runs the command to its end, with a line to read.
@@ -33,6 +36,7 @@ impl Scene {
             use std::io::Write as _;
             let mut command = self.place.command(arguments);
             command.env("SANDBOX_GITHUB", self.github.client().url().origin());
+            command.envs(self.bus.iter().map(|address| ("DBUS_SESSION_BUS_ADDRESS", address)));
             let mut child =
                 command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
             // A command that refuses reads nothing.
@@ -266,6 +270,30 @@ async fn activity_is_listed_since_a_time() {
     let week = scene.run(&["repo", "activity", "--repo", REPO, "--since", "7d", "--json"]);
     assert_eq!(json_of(&week).as_array().unwrap().len(), 2, "{week:?}");
     scene.end(&[day, week]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_may_be_kept_in_the_keyring_of_the_session() {
+    let [alive, dead, reported] = revocable();
+    let mut scene = Scene::new(vec![read(Some(30)), listed(), alive, dead, reported]).await;
+    let none = scene.fed(&["token", "setup", "--repo", REPO, "--keyring"], OLD);
+    assert!(none.code == Some(1) && none.stderr.contains("no keyring"), "{none:?}");
+    let github = scene.github.client().url().clone();
+    let answers = |session: &Session| Keyring::new(&session.address, &github).list().is_ok();
+    let session = tokio::task::block_in_place(|| Session::with_keyring(answers));
+    scene.bus = Some(session.address.clone());
+    let set = scene.fed(&["token", "setup", "--repo", REPO, "--keyring"], OLD);
+    assert!(set.code == Some(0) && set.stdout.contains("kept in:    the keyring"), "{set:?}");
+    assert_eq!(scene.kept(), None, "no file holds it");
+    let list = scene.run(&["token", "list"]);
+    assert!(list.stdout.contains("in 30 days"), "{list:?}");
+    let rotated = scene.fed(&["token", "rotate", "--repo", REPO], NEW);
+    assert!(rotated.code == Some(0) && scene.kept().is_none(), "{rotated:?}");
+    scene.github.lay(refused("/user"));
+    let revoked = scene.run(&["token", "revoke", "--all"]);
+    assert_eq!(revoked.code, Some(0), "{revoked:?}");
+    assert!(!scene.run(&["token", "list"]).stdout.contains(REPO));
+    scene.end(&[none, set, list, rotated, revoked]).await;
 }
 
 mod embedded {

@@ -13,4 +13,7 @@ mod harness;
 #[allow(dead_code, reason = "the GitHub of another crate's tests, which use more of it")]
 #[path = "../../../sandbox-github/tests/it/mock.rs"]
 mod mock;
+#[allow(dead_code, reason = "as above")]
+#[path = "../../../sandbox-github/tests/it/session.rs"]
+mod session;
 mod text;

@@ -2,7 +2,6 @@
 
 use std::time::SystemTime;
 
-use sandbox_github::TokenStore as _;
 use serde::Serialize;
 
 use super::Checked;
@@ -26,7 +25,7 @@ struct Finding {
 pub(super) async fn run(config: &Config, arguments: AuditArgs) -> Result<u8> {
     let AuditArgs { repo, policy } = arguments;
     let policy = config.policy(policy.as_deref(), &[])?.policy;
-    let store = config.token_store()?;
+    let store = config.token_stores()?;
     let client = config.github_client()?;
     let repositories = match repo {
         Some(repository) => vec![repository],
@@ -35,10 +34,10 @@ pub(super) async fn run(config: &Config, arguments: AuditArgs) -> Result<u8> {
     let mut findings = Vec::new();
     for repository in repositories {
         let mut finding = Finding { repository: repository.to_string(), checked: None, problems: Vec::new() };
-        match store.load(&repository) {
+        match store.find(&repository) {
             Ok(None) => finding.problems.push("no token is kept".to_owned()),
-            Err(error) => finding.problems.push(error.to_string()),
-            Ok(Some(kept)) => match client.check_pat(kept.token.secret(), &repository).await {
+            Err(failure) => finding.problems.push(failure.message.clone()),
+            Ok(Some((_, kept))) => match client.check_pat(kept.token.secret(), &repository).await {
                 Err(error) => finding.problems.push(error.to_string()),
                 Ok(report) => {
                     let checked = Checked::new(&kept.token, &report, &policy, SystemTime::now());

@@ -2,23 +2,21 @@
 
 use std::time::SystemTime;
 
-use sandbox_github::TokenStore as _;
-
 use super::Shown;
 use crate::config::Config;
 use crate::failure::Result;
 use crate::render::table;
 
 pub(super) fn run(config: &Config) -> Result<u8> {
-    let store = config.token_store()?;
+    let store = config.token_stores()?;
     let now = SystemTime::now();
     let mut shown = Vec::new();
     for repository in store.list()? {
-        match store.load(&repository) {
-            Ok(Some(kept)) => shown.push(Shown::new(&kept.token, kept.expires, now)),
+        match store.find(&repository) {
+            Ok(Some((_, kept))) => shown.push(Shown::new(&kept.token, kept.expires, now)),
             // Gone since it was listed.
             Ok(None) => {}
-            Err(error) => config.screen.warn(&format!("the token for {repository} is passed over: {error}")),
+            Err(error) => config.screen.warn(&format!("the token for {repository} is passed over: {}", error.message)),
         }
     }
     for warning in shown.iter().filter_map(Shown::warning) {

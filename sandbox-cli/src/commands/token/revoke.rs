@@ -1,12 +1,12 @@
 //! `token revoke`: the end of a token, seen at GitHub before it is forgotten here.
 
 use sandbox_core::ErrorKind;
-use sandbox_github::{Client, EnvFiles, Revoked, TokenStore as _};
+use sandbox_github::{Client, Revoked};
 use sandbox_policy::RepoId;
 use serde::Serialize;
 
 use crate::args::RevokeArgs;
-use crate::config::Config;
+use crate::config::{Config, TokenStores};
 use crate::failure::{Failure, Result};
 
 #[derive(Debug, Serialize)]
@@ -18,7 +18,7 @@ struct Ended {
 }
 
 pub(super) async fn run(config: &Config, RevokeArgs { repo, all: _ }: RevokeArgs) -> Result<u8> {
-    let store = config.token_store()?;
+    let store = config.token_stores()?;
     let client = config.github_client()?;
     let repositories = match repo {
         Some(repository) => vec![repository],
@@ -50,8 +50,8 @@ pub(super) async fn run(config: &Config, RevokeArgs { repo, all: _ }: RevokeArgs
     }
 }
 
-async fn end(client: &Client, store: &EnvFiles, repository: &RepoId) -> Result<Ended> {
-    let kept = store.load(repository)?.ok_or_else(|| super::nothing_kept(repository))?;
+async fn end(client: &Client, stores: &TokenStores, repository: &RepoId) -> Result<Ended> {
+    let (store, kept) = stores.find(repository)?.ok_or_else(|| super::nothing_kept(repository))?;
     let revoked = client.revoke(kept.token.secret()).await.map_err(sandbox_core::Error::from)?;
     store.remove(repository)?;
     Ok(Ended { repository: repository.to_string(), already: revoked == Revoked::Already })

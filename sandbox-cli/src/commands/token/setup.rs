@@ -9,29 +9,37 @@ use sandbox_policy::{Policy, RepoId, TokenPermissions};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Checked, ends, nothing_kept};
-use crate::args::TokenArgs;
+use crate::args::{SetupArgs, TokenArgs};
 use crate::config::Config;
 use crate::failure::{Failure, Result};
 use crate::secret;
 
-pub(super) async fn setup(config: &Config, TokenArgs { repo, policy }: TokenArgs) -> Result<u8> {
+pub(super) async fn setup(config: &Config, SetupArgs { token, keyring }: SetupArgs) -> Result<u8> {
+    let TokenArgs { repo, policy } = token;
     let policy = config.policy(policy.as_deref(), &[])?.policy;
-    let store = config.token_store()?;
-    if store.load(&repo)?.is_some() {
+    let stores = config.token_stores()?;
+    if stores.find(&repo)?.is_some() {
         return Err(Failure::new(ErrorKind::InvalidInput, format!("a token for {repo} is kept already"))
             .with_hint(format!("`sandbox token rotate --repo {repo}` puts a new one in its place, and revokes it")));
     }
+    let (store, place): (&dyn TokenStore, _) = if keyring {
+        let keyring = stores.keyring()?;
+        // One that does not answer is told of before a token is made.
+        keyring.list()?;
+        (keyring, "the keyring".to_owned())
+    } else {
+        (&stores.files, stores.files.path(&repo).display().to_string())
+    };
     let (kept, checked) = made(config, &policy, repo).await?;
     store.save(&kept)?;
-    let place = store.path(kept.token.repository()).display().to_string();
     config.screen.answer(&checked, || format!("{}kept in:    {place}\n", checked.text()))?;
     Ok(0)
 }
 
 pub(super) async fn rotate(config: &Config, TokenArgs { repo, policy }: TokenArgs) -> Result<u8> {
     let policy = config.policy(policy.as_deref(), &[])?.policy;
-    let store = config.token_store()?;
-    let old = store.load(&repo)?.ok_or_else(|| nothing_kept(&repo))?;
+    let stores = config.token_stores()?;
+    let (store, old) = stores.find(&repo)?.ok_or_else(|| nothing_kept(&repo))?;
     let (new, checked) = made(config, &policy, repo).await?;
     if new.token.secret().expose_secret() == old.token.secret().expose_secret() {
         let message = "this is the token that is kept already";
