@@ -167,7 +167,8 @@ pub(super) const DPKG: Grammar = Grammar {
 };
 
 fn debian_package(operand: &str) -> bool {
-    let name = is_word(operand, "+.:=~^-_*/") && !operand.contains("//");
+    // Settings are written with two colons, names of packages never (deb-control(5), deb-version(7)).
+    let name = is_word(operand, "+.:=~^-_*/") && !operand.contains("//") && !operand.contains("::");
     is_file(operand, &[".deb"]) || (name && operand.starts_with(|first: char| first.is_ascii_alphanumeric()))
 }
 
