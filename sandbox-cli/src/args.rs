@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use github::{
     ActivityArgs, AuditArgs, ProtectArgs, RepoArgs, RepoVerb, RevokeArgs, SetupArgs, TokenArgs, TokenVerb,
 };
-pub(crate) use values::{Place, Variable, WorkspaceDirectory};
+pub(crate) use values::{CredentialArgument, CredentialSource, Place, Variable, WorkspaceDirectory};
 pub(crate) use work::WorkArgs;
 
 /// Containers for AI agents: everything may be done inside, and nothing comes out that the policy does not allow.
@@ -154,6 +154,10 @@ pub(crate) struct SandboxArgs {
     /// Let programs inside ask for root there, as far as the policy says
     #[arg(long)]
     pub(crate) sudo: bool,
+    /// Use a credential that the policy binds; nothing inside holds its secret, which lies in a variable or a file of yours
+    /// or is what a command writes (`env:VARIABLE`, `file:PATH`, `command:PROGRAM ARGUMENTS`); may be repeated
+    #[arg(long, value_name = "NAME=SOURCE")]
+    pub(crate) credential: Vec<CredentialArgument>,
     /// Make the root file system read-only
     #[arg(long)]
     pub(crate) read_only: bool,
@@ -362,6 +366,7 @@ Examples:
   sandbox run -- echo hello
   sandbox run --image rust:1 --workspace . --timeout 10m --report -- cargo test
   sandbox run --policy open --learn -- npm install
+  sandbox run --policy agent.toml --credential model=env:ANTHROPIC_API_KEY -- agent
   sandbox run --image debian:12 --workspace .:ro --policy maximum -- ls /workspace
   echo 'print(6 * 7)' | sandbox run --image python:3 -- python3 -";
 

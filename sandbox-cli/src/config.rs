@@ -2,6 +2,7 @@
 //!
 //! Everything is read when a verb needs it, so that a broken policy file keeps nobody from listing sandboxes.
 
+mod credential;
 mod engine;
 mod github;
 mod policy;
@@ -13,6 +14,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use sandbox_core::RunRoot;
+use secrecy::SecretString;
 
 pub(crate) use engine::Choice;
 pub(crate) use github::{TokenStores, Tokens};
@@ -114,6 +116,13 @@ impl Environment {
             system_state: "/var/lib/sandbox".into(),
         }
     }
+}
+
+/// Reads a secret from a variable of this process.
+fn secret_variable(name: &str) -> Option<SecretString> {
+    #[expect(clippy::disallowed_methods, reason = "this is the room in which the environment is read")]
+    let value = std::env::var(name).ok();
+    value.filter(|value| !value.is_empty()).map(SecretString::from)
 }
 
 /// Reads a small text file; `None` if there is none.

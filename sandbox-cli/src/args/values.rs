@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use sandbox_policy::{Access, AgentUser};
+use sandbox_policy::{Access, AgentUser, CredentialName};
 use serde::{Deserialize, Serialize};
 
 /// A directory to mount, and how.
@@ -52,6 +52,41 @@ impl FromStr for Variable {
             Some((name, value)) if !name.is_empty() => Ok(Self { name: name.to_owned(), value: value.to_owned() }),
             _ => Err("KEY=VALUE is needed; nothing is taken from your own environment"),
         }
+    }
+}
+
+/// A credential of the policy, and where its secret comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CredentialArgument {
+    pub(crate) name: CredentialName,
+    pub(crate) source: CredentialSource,
+}
+
+/// Where a secret comes from; never the secret itself, which other users of the machine could see among the arguments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum CredentialSource {
+    Command(Vec<String>),
+    Env(String),
+    File(PathBuf),
+}
+
+impl FromStr for CredentialArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let form = || "NAME=env:VARIABLE, NAME=file:PATH or NAME=command:PROGRAM ARGUMENTS is needed".to_owned();
+        let (name, source) = text.split_once('=').ok_or_else(form)?;
+        // What stands there may be a secret that somebody meant to give, so it is not shown.
+        let source = match source.split_once(':') {
+            Some((_, "")) | None => return Err(form()),
+            Some(("command", words)) => {
+                CredentialSource::Command(words.split_ascii_whitespace().map(str::to_owned).collect())
+            }
+            Some(("env", variable)) => CredentialSource::Env(variable.to_owned()),
+            Some(("file", path)) => CredentialSource::File(path.into()),
+            Some(_) => return Err(form()),
+        };
+        Ok(Self { name: name.parse().map_err(|error: sandbox_policy::ParseError| error.to_string())?, source })
     }
 }
 
@@ -140,5 +175,25 @@ mod tests {
         assert_eq!("A=".parse(), Ok(Variable { name: "A".into(), value: String::new() }));
         assert!("A".parse::<Variable>().is_err());
         assert!("=b".parse::<Variable>().is_err());
+    }
+
+    #[test]
+    fn a_credential_says_where_its_secret_is_and_never_what_it_is() {
+        let source = |text: &str| text.parse::<CredentialArgument>().map(|argument| argument.source);
+        assert_eq!(source("model=env:KEY"), Ok(CredentialSource::Env("KEY".into())));
+        assert_eq!(source("model=file:/a:b"), Ok(CredentialSource::File("/a:b".into())));
+        let words = ["pass", "show", "model"].map(str::to_owned).to_vec();
+        assert_eq!(source("model=command:pass show  model"), Ok(CredentialSource::Command(words)));
+        for bad in [
+            "model",
+            "model=not-a-real-secret",
+            "model=env:",
+            "model=other:not-a-real-secret",
+            "a b=env:KEY",
+            "=env:KEY",
+        ] {
+            let error = source(bad).unwrap_err();
+            assert!(!error.contains("secret"), "{error}");
+        }
     }
 }

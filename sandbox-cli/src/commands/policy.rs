@@ -88,6 +88,7 @@ fn request(arguments: &SandboxArgs) -> Result<SandboxRequest> {
         let name = variable.name.parse().map_err(invalid)?;
         request.environment.insert(name, variable.value.parse().map_err(invalid)?);
     }
+    request.credentials = arguments.credential.iter().map(|argument| argument.name.clone()).collect();
     request.agent = arguments.user.unwrap_or_default();
     request.limits = limits(arguments);
     request.root = arguments.read_only.then_some(RootFilesystem::ReadOnly);

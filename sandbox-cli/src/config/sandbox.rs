@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use sandbox_core::{ErrorKind, EventSink, Runtime, Sandbox, SandboxBuilder, SudoGateway};
 use sandbox_policy::{
-    Access, AgentUser, Egress, LimitsRequest, NetworkRequest, NetworkRule, Policy, RootFilesystem, SudoRequest,
+    Access, AgentUser, CredentialName, Egress, LimitsRequest, NetworkRequest, NetworkRule, Policy, RootFilesystem,
+    SudoRequest,
 };
 use sandbox_runtime::EgressProxy;
 
+use super::credential::Credentials;
 use super::{Config, Tokens};
 use crate::args::{SandboxArgs, WorkspaceDirectory};
 use crate::audit::Audit;
@@ -22,6 +24,7 @@ pub(crate) struct Wanted {
     pub(crate) audit: Option<Audit>,
     /// The way out, if the policy has one and it is wanted.
     pub(crate) egress: Option<EgressProxy>,
+    credentials: Vec<CredentialName>,
     image: String,
     agent: AgentUser,
     workspace: Option<WorkspaceDirectory>,
@@ -45,11 +48,15 @@ impl Config {
         let workspace = arguments.workspace.clone();
         let agent = arguments.user.unwrap_or_else(|| default_agent(workspace.as_ref().map(|it| it.path.as_path())));
         let audit = arguments.audit.as_deref().map(Audit::open).transpose()?;
-        let egress = (network(&chosen.policy, arguments) == NetworkRequest::Egress).then(EgressProxy::new);
+        let credentials = Credentials::named(&arguments.credential)?;
+        let asked = credentials.names().cloned().collect();
+        let reaches = network(&chosen.policy, arguments) == NetworkRequest::Egress;
+        let egress = reaches.then(|| EgressProxy::new().with_credentials(credentials));
         Ok(Wanted {
             policy: chosen.policy,
             audit,
             egress,
+            credentials: asked,
             image,
             agent,
             workspace,
@@ -81,7 +88,7 @@ impl Wanted {
 
     /// Describes the sandbox to the library.
     pub(crate) fn builder(self, config: &Config, runtime: Arc<dyn Runtime>, sink: impl EventSink) -> SandboxBuilder {
-        let Self { policy, audit: _, egress, image, agent, workspace, arguments, tokens } = self;
+        let Self { policy, audit: _, egress, credentials, image, agent, workspace, arguments, tokens } = self;
         let limits = limits(&arguments);
         let mut builder = Sandbox::builder()
             .shared_runtime(runtime)
@@ -100,6 +107,7 @@ impl Wanted {
         if arguments.sudo {
             builder = builder.sudo(SudoRequest::Allow).gateway(SudoGateway::new());
         }
+        builder = credentials.into_iter().fold(builder, SandboxBuilder::credential);
         if arguments.read_only {
             builder = builder.root(RootFilesystem::ReadOnly);
         }

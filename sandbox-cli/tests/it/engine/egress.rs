@@ -110,3 +110,25 @@ fn a_doctor_tells_which_internal_addresses_a_policy_names() {
     let told = place.sandbox(&["doctor"]).stdout;
     assert!(told.contains(&format!("internal: your policy lets sandboxes reach {own} at {own}")), "{told}");
 }
+
+#[test]
+fn a_credential_is_a_placeholder_inside_and_must_be_bound_and_there() {
+    let place = place(origin());
+    let policy = place.path("config/sandbox/policy.toml");
+    let bound = "[[credentials]]\nname = \"model\"\nhost = \"api.example\"\nheader = \"x-api-key\"\nvariable = \"MODEL_KEY\"\n\
+                 prefix = \"sk-\"\nlength = 40\n";
+    std::fs::write(&policy, std::fs::read_to_string(&policy).unwrap() + bound).unwrap();
+    let secret = place.path("key");
+    std::fs::write(&secret, "not-a-real-secret\n").unwrap();
+    let source = format!("model=file:{}", secret.display());
+    let shown =
+        place.ok(&["run", "--credential", &source, "--", "sh", "-c", "echo $MODEL_KEY; cat $SSL_CERT_FILE; env"]);
+    let (placeholder, rest) = shown.split_once('\n').unwrap();
+    assert!(placeholder.starts_with("sk-") && placeholder.len() == 40, "{shown}");
+    assert!(rest.contains("BEGIN CERTIFICATE") && !shown.contains("not-a-real-secret"));
+
+    let unbound = place.sandbox(&["run", "--credential", "other=env:HOME", "--", "true"]).stderr;
+    assert!(unbound.contains("credentials") && unbound.contains("other"), "{unbound}");
+    let absent = place.sandbox(&["run", "--credential", "model=env:NO_SUCH_VARIABLE", "--", "true"]).stderr;
+    assert!(absent.contains("NO_SUCH_VARIABLE"), "{absent}");
+}
