@@ -169,6 +169,9 @@ Examples:
   sandbox repo protect --repo acme/widget --workflows --apply";
 
 const ACTIVITY_HELP: &str = "\
+Pushes, forced pushes, branches made and removed, pull requests, commits to workflow files, and workflow runs.
+What the token may not see is named.
+
 Examples:
   sandbox repo activity --repo acme/widget --since 7d
   sandbox repo activity --repo acme/widget --json";

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use sandbox_core::{ErrorKind, Token};
-use sandbox_github::{Client, Protection, Ruleset, TokenKind};
+use sandbox_github::{Audit, Client, Protection, Ruleset, TokenKind};
 use sandbox_policy::RepoId;
 use serde::Serialize;
 use serde_json::Value;
@@ -111,44 +111,86 @@ async fn protect(config: &Config, ProtectArgs { repo, workflows, apply }: Protec
     Ok(0)
 }
 
+/// What was done, whatever kind of thing it is.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Done {
-    time: String,
+    /// None where GitHub does not say.
+    time: Option<String>,
+    /// GitHub's word for a change of a reference, else `pull_request`, `workflow_file` or `workflow_run`.
     kind: String,
     actor: Option<String>,
-    reference: String,
-    before: String,
-    after: String,
+    /// The reference, the pull request, or the workflow.
+    subject: String,
+    commit: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Activity {
+    done: Vec<Done>,
+    /// What could not be read, or not in full.
+    missing: Vec<String>,
+}
+
+impl From<Audit> for Activity {
+    fn from(audit: Audit) -> Self {
+        let changes = audit.changes.into_iter().map(|it| Done {
+            time: Some(moment(it.time)),
+            kind: it.kind,
+            actor: it.actor,
+            subject: it.reference,
+            commit: Some(it.after),
+        });
+        let pulls = audit.pull_requests.into_iter().map(|it| Done {
+            time: Some(moment(it.updated)),
+            kind: "pull_request".to_owned(),
+            actor: it.actor,
+            subject: format!("#{} {} -> {} {}: {}", it.number, it.head, it.base, it.state, it.title),
+            commit: None,
+        });
+        let files = audit.workflow_commits.into_iter().map(|it| Done {
+            time: it.time.map(moment),
+            kind: "workflow_file".to_owned(),
+            actor: it.actor,
+            subject: ".github/workflows".to_owned(),
+            commit: Some(it.sha),
+        });
+        let runs = audit.workflow_runs.into_iter().map(|it| Done {
+            time: Some(moment(it.time)),
+            kind: "workflow_run".to_owned(),
+            actor: it.actor,
+            subject: [it.name, Some(it.event), it.branch, it.conclusion]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(" "),
+            commit: Some(it.sha),
+        });
+        let mut done: Vec<Done> = changes.chain(pulls).chain(files).chain(runs).collect();
+        // In this form, times are in the order of their letters.
+        done.sort_by(|a, b| b.time.cmp(&a.time));
+        Self { done, missing: audit.missing }
+    }
 }
 
 async fn activity(config: &Config, ActivityArgs { repo, since }: ActivityArgs) -> Result<u8> {
     let (client, token) = asking(config, &repo)?;
     let since = SystemTime::now().checked_sub(since.as_duration()).unwrap_or(SystemTime::UNIX_EPOCH);
-    let found = client.activities(token.secret(), &repo, since).await.map_err(sandbox_core::Error::from)?;
-    if found.truncated {
-        config.screen.warn("there is more than is shown: ask for a shorter time");
+    let audit = client.audit(token.secret(), &repo, since).await.map_err(sandbox_core::Error::from)?;
+    let activity = Activity::from(audit);
+    for missing in &activity.missing {
+        config.screen.warn(&format!("not told: {missing}"));
     }
-    let done: Vec<Done> = found
-        .entries
-        .into_iter()
-        .map(|entry| Done {
-            time: moment(entry.time),
-            kind: entry.kind,
-            actor: entry.actor,
-            reference: entry.reference,
-            before: entry.before,
-            after: entry.after,
-        })
-        .collect();
-    let rows: Vec<[String; 5]> = done
+    let rows: Vec<[String; 5]> = activity
+        .done
         .iter()
-        .map(|Done { time, kind, actor, reference, before: _, after }| {
-            let actor = actor.clone().unwrap_or_else(|| "-".to_owned());
-            [time.clone(), kind.clone(), actor, reference.clone(), after.chars().take(12).collect()]
+        .map(|Done { time, kind, actor, subject, commit }| {
+            let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+            let commit = or_dash(commit).chars().take(12).collect();
+            [or_dash(time), kind.clone(), or_dash(actor), commit, subject.clone()]
         })
         .collect();
-    config.screen.answer(&done, || table(["time", "what", "who", "reference", "commit"], &rows))?;
+    config.screen.answer(&activity, || table(["time", "what", "who", "commit", "where"], &rows))?;
     Ok(0)
 }
 

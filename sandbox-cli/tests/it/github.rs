@@ -1,6 +1,7 @@
 //! `token` and `repo` against a GitHub that is played, and held to GitHub's own description.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
@@ -249,26 +250,44 @@ async fn protection_is_shown_proposed_and_made_with_a_token_that_is_not_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn activity_is_listed_since_a_time() {
     let now: DateTime<Utc> = SystemTime::now().into();
+    let at = |hours: i64| (now - chrono::TimeDelta::hours(hours)).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     let entry = |reference: &str, hours: i64| {
         json!({
             "id": 1, "node_id": "MADEUP", "before": "1".repeat(40), "after": "2".repeat(40), "ref": reference,
-            "timestamp": (now - chrono::TimeDelta::hours(hours)).to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
-            "activity_type": "force_push", "actor": null,
+            "timestamp": at(hours), "activity_type": "force_push", "actor": null,
         })
     };
-    let entries = json!([entry("refs/heads/new", 1), entry("refs/heads/old", 30)]);
-    let scene =
-        Scene::new(vec![read(Some(30)), listed(), answer("GET", "/repos/octocat/hello-world/activity", 200, entries)])
-            .await;
+    let mut pulls = example("/repos/{owner}/{repo}/pulls");
+    pulls[0]["updated_at"] = json!(at(2));
+    let mut commits = example("/repos/{owner}/{repo}/commits");
+    commits[0]["commit"]["committer"]["date"] = json!(at(3));
+    let forbidden =
+        json!({ "message": "Resource not accessible", "documentation_url": "https://docs.github.com/rest" });
+    let scene = Scene::new(vec![
+        read(Some(30)),
+        listed(),
+        answer(
+            "GET",
+            "/repos/octocat/hello-world/activity",
+            200,
+            json!([entry("refs/heads/new", 1), entry("refs/heads/old", 30)]),
+        ),
+        answer("GET", "/repos/octocat/hello-world/pulls", 200, pulls),
+        answer("GET", "/repos/octocat/hello-world/commits", 200, commits),
+        answer("GET", "/repos/octocat/hello-world/actions/runs", 403, forbidden).undescribed(),
+    ])
+    .await;
     scene.keep(OLD);
     let day = scene.run(&["repo", "activity", "--repo", REPO]);
-    assert!(
-        day.code == Some(0) && day.stdout.contains("force_push") && day.stdout.contains("refs/heads/new"),
-        "{day:?}"
-    );
-    assert!(!day.stdout.contains("refs/heads/old"), "{day:?}");
+    for word in ["force_push", "refs/heads/new", "pull_request", "workflow_file"] {
+        assert!(day.code == Some(0) && day.stdout.contains(word), "{word}: {day:?}");
+    }
+    assert!(!day.stdout.contains("refs/heads/old") && day.stderr.contains("not told: workflow runs"), "{day:?}");
     let week = scene.run(&["repo", "activity", "--repo", REPO, "--since", "7d", "--json"]);
-    assert_eq!(json_of(&week).as_array().unwrap().len(), 2, "{week:?}");
+    let told = json_of(&week);
+    let kinds: Vec<&str> = told["done"].as_array().unwrap().iter().map(|done| done["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["force_push", "pull_request", "workflow_file", "force_push"], "{week:?}");
+    assert_eq!(told["missing"].as_array().unwrap().len(), 1);
     scene.end(&[day, week]).await;
 }
 
@@ -325,5 +344,78 @@ mod embedded {
         assert!(dead.code == Some(125) && dead.stderr.contains("does not accept the credential"), "{dead:?}");
         scene.place.assert_nothing_left();
         scene.end(&[without, refused, ran, none, dead]).await;
+    }
+
+    /// How a token would look in a place: as it is, in hex, and in base64 at each of three offsets.
+    fn looks() -> Vec<Vec<u8>> {
+        use base64::Engine as _;
+        let hex: String = OLD.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let offset = |skipped: usize| {
+            let text =
+                base64::engine::general_purpose::STANDARD_NO_PAD.encode([vec![b'x'; skipped], OLD.into()].concat());
+            // What stands beside it changes the first letters and the last.
+            text.as_bytes()[4..text.len() - 4].to_vec()
+        };
+        [OLD.as_bytes().to_vec(), hex.into_bytes(), offset(0), offset(1), offset(2)].into()
+    }
+
+    fn holds(bytes: &[u8], looks: &[Vec<u8>]) -> bool {
+        looks.iter().any(|look| bytes.windows(look.len()).any(|part| part == look))
+    }
+
+    /// Files below a directory that hold the token.
+    fn found(directory: &Path, looks: &[Vec<u8>]) -> Vec<PathBuf> {
+        let mut all = Vec::new();
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let (path, kind) = (entry.path(), entry.file_type().unwrap());
+            if kind.is_dir() {
+                all.extend(found(&path, looks));
+            } else if kind.is_file() && std::fs::read(&path).is_ok_and(|bytes| holds(&bytes, looks)) {
+                all.push(path);
+            }
+        }
+        all
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_token_lies_in_no_place_but_its_store_while_a_sandbox_runs_and_afterwards() {
+        let mut scene = Scene::new(vec![read(Some(30)), listed()]).await;
+        scene.place = Place::embedded();
+        scene.keep(OLD);
+        let looks = looks();
+        let store = scene.place.path("config/sandbox/tokens/.env.octocat.hello-world");
+        let up =
+            scene.run(&["up", "--repo", REPO, "--no-network", "--waive", "token-scope", "--audit", "events.jsonl"]);
+        assert_eq!(up.code, Some(0), "{up:?}");
+        let id = up.stdout.trim().to_owned();
+        for _ in ["while it runs", "afterwards"] {
+            // The run root, the images and layers, the home and the audit; and what programs are told when they start.
+            assert_eq!(
+                found(&scene.place.path("."), &looks),
+                [scene.place.path("./config/sandbox/tokens/.env.octocat.hello-world")]
+            );
+            for process in std::fs::read_dir("/proc").unwrap().flatten() {
+                for name in ["cmdline", "environ"] {
+                    // One that has ended, and those of this test's runner, tell nothing.
+                    let bytes = std::fs::read(process.path().join(name)).unwrap_or_default();
+                    assert!(!holds(&bytes, &looks), "{}", process.path().display());
+                }
+            }
+            let inspect = scene.run(&["inspect", &id, "--json"]);
+            assert!(!holds(inspect.stdout.as_bytes(), &looks));
+            let inside =
+                "grep -rlsF github_pat_MADE0UP / --exclude-dir=proc --exclude-dir=sys --exclude-dir=usr || echo none";
+            if inspect.code == Some(0) {
+                let searched = scene.run(&["exec", &id, "--", "sh", "-c", inside]);
+                assert_eq!(searched.stdout, "none\n", "{searched:?}");
+                let down = scene.run(&["down", &id]);
+                assert_eq!(down.code, Some(0), "{down:?}");
+            }
+        }
+        // What is looked for is found where it is.
+        assert!(holds(&std::fs::read(store).unwrap(), &looks));
+        assert!(std::fs::read(scene.place.path("events.jsonl")).unwrap().len() > 100, "there is an audit to search");
+        scene.place.assert_nothing_left();
+        scene.end(&[up]).await;
     }
 }
