@@ -349,7 +349,7 @@ mod embedded {
     /// How a token would look in a place: as it is, in hex, and in base64 at each of three offsets.
     fn looks() -> Vec<Vec<u8>> {
         use base64::Engine as _;
-        let hex: String = OLD.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let hex = OLD.bytes().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         let offset = |skipped: usize| {
             let text =
                 base64::engine::general_purpose::STANDARD_NO_PAD.encode([vec![b'x'; skipped], OLD.into()].concat());
