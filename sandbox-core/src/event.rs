@@ -141,6 +141,13 @@ pub enum Event {
         /// The rule that decided.
         rule: String,
     },
+    /// A token was given out; it is told by its digest.
+    TokenMinted {
+        /// The repository that it is for.
+        repository: String,
+        /// The token's SHA-256 in base64, as GitHub's audit log has it.
+        sha256: String,
+    },
     /// A token is about to be asked for.
     TokenMinting {
         /// The repository, `owner/name`.

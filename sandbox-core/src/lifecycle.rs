@@ -262,6 +262,8 @@ impl Start<'_> {
         let grant = RepoGrant { repository: repository.clone(), scopes: spec.scopes().clone() };
         let token = within("minting a token", provider.token(&grant)).await?;
         self.teardown.push(Undo::Token(Arc::clone(provider), token.clone()));
+        let sha256 = token.sha256();
+        self.events.announce(Event::TokenMinted { repository: repository.to_string(), sha256 })?;
         if spec.require_protected_default_branch() == ProtectionRule::Required {
             self.events.announce(Event::ProtectionChecking { repository: repository.to_string() })?;
             let found = within("looking at the default branch", provider.default_branch(&token)).await?;

@@ -8,8 +8,11 @@ use std::fmt;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use sandbox_policy::{BranchProtection, Capabilities, RepoId, Scope, TokenFacts};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
 
 use crate::Result;
 
@@ -95,6 +98,13 @@ impl Token {
     /// The repository that it speaks for.
     pub fn repository(&self) -> &RepoId {
         &self.repository
+    }
+
+    /// Its SHA-256 in base64, under which GitHub's audit log files what it does
+    /// (<https://docs.github.com/en/enterprise-cloud@latest/admin/monitoring-activity-in-your-enterprise/reviewing-audit-logs-for-your-enterprise/identifying-audit-log-events-performed-by-an-access-token>).
+    /// A token is random, so its digest tells nothing of it.
+    pub fn sha256(&self) -> String {
+        STANDARD.encode(Sha256::digest(self.secret.expose_secret()))
     }
 
     /// The secret itself.

@@ -7,11 +7,9 @@ mod setup;
 
 use std::time::{Duration, SystemTime};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, SecondsFormat, Utc};
 use sandbox_core::{ErrorKind, Token};
-use sandbox_github::{Expiry, PatReport, Reach, TokenKind, token_sha256};
+use sandbox_github::{Expiry, PatReport, Reach, TokenKind};
 use sandbox_policy::{Policy, RepoId, Violation};
 use serde::Serialize;
 
@@ -48,7 +46,7 @@ impl Shown {
             kind: TokenKind::of(token.secret()).map_or("unknown", kind),
             expires: expires.map(moment),
             days_left: expires.map(|at| days_until(at, now)),
-            sha256: STANDARD.encode(token_sha256(token.secret())),
+            sha256: token.sha256(),
         }
     }
 

@@ -23,12 +23,12 @@ const NEW: &str = "github_pat_MADE0UP0FOR0TESTS1";
 struct Scene {
     place: Place,
     github: GitHub,
-    bus: Option<String>,
+    variables: Vec<(&'static str, String)>,
 }
 
 impl Scene {
     async fn new(answers: Vec<Answer>) -> Self {
-        Self { place: Place::without_engine(), github: GitHub::play(answers).await, bus: None }
+        Self { place: Place::without_engine(), github: GitHub::play(answers).await, variables: Vec::new() }
     }
 
     /// Runs the command to its end, with a line to read.
@@ -37,7 +37,7 @@ impl Scene {
             use std::io::Write as _;
             let mut command = self.place.command(arguments);
             command.env("SANDBOX_GITHUB", self.github.client().url().origin());
-            command.envs(self.bus.iter().map(|address| ("DBUS_SESSION_BUS_ADDRESS", address)));
+            command.envs(self.variables.iter().map(|(name, value)| (name, value)));
             let mut child =
                 command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
             // A command that refuses reads nothing.
@@ -300,7 +300,7 @@ async fn a_token_may_be_kept_in_the_keyring_of_the_session() {
     let github = scene.github.client().url().clone();
     let answers = |session: &Session| Keyring::new(&session.address, &github).list().is_ok();
     let session = tokio::task::block_in_place(|| Session::with_keyring(answers));
-    scene.bus = Some(session.address.clone());
+    scene.variables = vec![("DBUS_SESSION_BUS_ADDRESS", session.address.clone())];
     let set = scene.fed(&["token", "setup", "--repo", REPO, "--keyring"], OLD);
     assert!(set.code == Some(0) && set.stdout.contains("kept in:    the keyring"), "{set:?}");
     assert_eq!(scene.kept(), None, "no file holds it");
@@ -344,6 +344,76 @@ mod embedded {
         assert!(dead.code == Some(125) && dead.stderr.contains("does not accept the credential"), "{dead:?}");
         scene.place.assert_nothing_left();
         scene.end(&[without, refused, ran, none, dead]).await;
+    }
+
+    /// An app that makes tokens, and the end of each.
+    fn app() -> Vec<Answer> {
+        let permissions = json!({
+            "actions": "read", "checks": "read", "contents": "write", "issues": "write", "metadata": "read",
+            "pull_requests": "write",
+        });
+        let mut installation = example("installation");
+        installation["permissions"] = permissions.clone();
+        let mut repository = example("repository");
+        for grown in ["parent", "source", "organization"] {
+            repository.as_object_mut().unwrap().remove(grown);
+        }
+        let ends: DateTime<Utc> = (SystemTime::now() + Duration::from_hours(1)).into();
+        let made = json!({
+            "token": MINTED, "expires_at": ends.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            "permissions": permissions, "repository_selection": "selected", "repositories": [repository],
+        });
+        let alive = || answer("GET", "/installation/repositories", 200, example("/installation/repositories"));
+        vec![
+            answer("GET", "/repos/octocat/hello-world/installation", 200, installation),
+            answer("POST", "/app/installations/1/access_tokens", 201, made),
+            alive(),
+            refused("/installation/repositories"),
+            alive(),
+            refused("/installation/repositories"),
+            answer("DELETE", "/installation/token", 204, Value::Null),
+        ]
+    }
+
+    const MINTED: &str = "ghs_MADE0UP0FOR0TESTS0";
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_apps_token_is_made_for_a_sandbox_and_ends_with_it() {
+        let mut scene = Scene::new(app()).await;
+        scene.place = Place::embedded();
+        let key = concat!(env!("CARGO_MANIFEST_DIR"), "/../sandbox-github/tests/keys/app.pkcs1.pem");
+        let command = format!("cat '{key}'");
+        let run = ["run", "--repo", REPO, "--no-network", "--report", "--audit", "events.jsonl", "--", "true"];
+        let mut printed = Vec::new();
+        for variable in [("SANDBOX_GITHUB_APP_KEY_FILE", key), ("SANDBOX_GITHUB_APP_KEY_COMMAND", command.as_str())] {
+            scene.variables =
+                vec![("SANDBOX_GITHUB_APP", "Iv23liMADEUP".to_owned()), (variable.0, variable.1.to_owned())];
+            // No waiver is needed: such a token is short-lived, and its permissions are known.
+            let ran = scene.run(&run);
+            assert!(ran.code == Some(0) && ran.stderr.contains("token-scope"), "{ran:?}");
+            printed.push(ran);
+        }
+        let asked = scene.github.asked().await;
+        let count = |line: &str| asked.iter().filter(|asked| *asked == line).count();
+        assert_eq!(count("POST /app/installations/1/access_tokens"), 2, "{asked:?}");
+        assert_eq!(count("DELETE /installation/token"), 2, "{asked:?}");
+        // The audit knows it by the digest under which GitHub's own log has it.
+        let audit = std::fs::read_to_string(scene.place.path("events.jsonl")).unwrap();
+        assert_eq!(audit.matches("ZDMrCYsIKkwtk8Wnn12xsEhxMfa4K65F/inu+ig9WAc=").count(), 2, "{audit}");
+        assert!(!audit.contains("MADE0UP0"));
+        for (variable, value, words) in [
+            ("SANDBOX_GITHUB_APP_KEY_FILE", "/nonexistent", "does not exist"),
+            ("SANDBOX_GITHUB_APP_KEY_FILE", "/etc/passwd", "the app's key cannot be used"),
+            ("SANDBOX_GITHUB_APP_KEY_COMMAND", "exit 3", "failed"),
+            ("UNUSED", "", "hint: set one of SANDBOX_GITHUB_APP_KEY_FILE"),
+        ] {
+            scene.variables = vec![("SANDBOX_GITHUB_APP", "Iv23liMADEUP".to_owned()), (variable, value.to_owned())];
+            let ran = scene.run(&run);
+            assert!(ran.code == Some(125) && ran.stderr.contains(words), "{words}: {ran:?}");
+            printed.push(ran);
+        }
+        scene.place.assert_nothing_left();
+        scene.end(&printed).await;
     }
 
     /// How a token would look in a place: as it is, in hex, and in base64 at each of three offsets.
