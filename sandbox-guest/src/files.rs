@@ -153,7 +153,6 @@ fn list(path: &[u8], control: &Control) -> Result<Summary, Failure> {
     Ok(summary)
 }
 
-/// Makes a directory and those above it; gives how many were missing.
 /// Makes the directories above a file, which nobody but container root may write.
 fn place_above(path: &[u8]) -> Result<(), Failure> {
     let above = std::path::Path::new(std::ffi::OsStr::from_bytes(path)).parent();
@@ -163,6 +162,7 @@ fn place_above(path: &[u8]) -> Result<(), Failure> {
     })
 }
 
+/// Makes a directory and those above it; gives how many were missing.
 fn make_directories(path: &[u8]) -> Result<u64, Failure> {
     let mut made = 0;
     let ends = path.iter().enumerate().skip(1).filter(|&(_, &byte)| byte == b'/').map(|(at, _)| at);
