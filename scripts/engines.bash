@@ -72,6 +72,7 @@ launch() {
             # In a network namespace of its own, for the reason below, on a port of this one; and where it sees none of
             # the directories in which tests and sandboxes keep what is theirs.
             mkdir -p /run/sandbox
+            # shellcheck disable=SC2016 # its own arguments
             spawn docker-remote python3 -c "$listening" "$root/port" unshare --net --mount sh -ec '
                 for hidden in /tmp /var/tmp /run/sandbox /run/user; do
                     [ ! -d "$hidden" ] || mount -t tmpfs -o mode=1777 tmpfs "$hidden"
@@ -149,7 +150,7 @@ certificates() {
     install --directory --mode 700 "$1"
     local kind
     (
-        cd "$1"
+        cd "$1" || exit
         key() { openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$1" 2>/dev/null ||
             openssl ecparam -genkey -name prime256v1 -noout -out "$1"; }
         key ca-key.pem
