@@ -122,3 +122,19 @@ fn images_come_from_files() {
     let ran = place.sandbox(&["image", "import", "--engine", "docker", "tools.tar.gz"]);
     assert!(ran.code == Some(1) && ran.stderr.contains("--engine embedded"), "{ran:?}");
 }
+
+#[test]
+fn root_inside_is_asked_for_as_the_policy_says() {
+    let place = Place::embedded();
+    let run = |policy: &str| {
+        place.sandbox(&["run", "--no-network", "--sudo", "--policy", policy, "--", "sh", "-c", "sudo id -u; id -u"])
+    };
+    let any = run("open");
+    assert_eq!((any.code, any.stdout.as_str()), (Some(0), "0\n1000\n"), "{any:?}");
+    let packages = run("standard");
+    assert_eq!(packages.stdout, "1000\n", "{packages:?}");
+    assert!(packages.stderr.contains("does not install packages"), "{packages:?}");
+    let none = run("maximum");
+    assert!(none.code == Some(125) && none.stderr.contains("denied: sudo"), "{none:?}");
+    place.assert_nothing_left();
+}
