@@ -1,5 +1,6 @@
 //! A repository of the host that work comes back to.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,10 +30,9 @@ impl HostRepository {
             Error::new(ErrorKind::NotFound, format!("{} lies in no git repository", path.display()))
                 .with_hint("name the repository that the work is for, or make one with `git init`")
         })?;
-        let directory = match std::fs::read_to_string(own.join("commondir")) {
-            Ok(text) => named(&own, text.trim_end())?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => own.clone(),
-            Err(error) => return Err(Error::io(format!("cannot read {}", own.join("commondir").display()), error)),
+        let directory = match pointer(&own.join("commondir"))? {
+            Some(text) => named(&own, text.trim_end())?,
+            None => own.clone(),
         };
         for checked in [&place, &directory, &own] {
             if let Some(shared) = overlapping(checked, exposed) {
@@ -129,9 +129,9 @@ fn found(directory: &Path) -> Option<Result<Found>> {
     let dot = directory.join(".git");
     let is_repository = |path: &Path| path.join("HEAD").exists() && path.join("objects").is_dir();
     if dot.is_file() {
-        let text = match std::fs::read_to_string(&dot) {
-            Ok(text) => text,
-            Err(error) => return Some(Err(Error::io(format!("cannot read {}", dot.display()), error))),
+        let text = match pointer(&dot) {
+            Ok(text) => text?,
+            Err(error) => return Some(Err(error)),
         };
         let own = text.trim_end().strip_prefix("gitdir: ").map(|path| named(directory, path))?;
         return Some(own.map(|own| (dot, own)));
@@ -140,10 +140,29 @@ fn found(directory: &Path) -> Option<Result<Found>> {
     Some(named(directory, &own).map(|own| (directory.to_owned(), own)))
 }
 
+/// Reads a file that names a directory, if there is one; an agent may have made it as long as it likes.
+fn pointer(path: &Path) -> Result<Option<String>> {
+    let failed = |error| Error::io(format!("cannot read {}", path.display()), error);
+    let file = match std::fs::File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(failed)?,
+    };
+    let mut text = String::new();
+    let length = file.take(MAX_POINTER + 1).read_to_string(&mut text).map_err(failed)?;
+    if length as u64 > MAX_POINTER {
+        let message = format!("{} has more than {MAX_POINTER} bytes, and is to name one directory", path.display());
+        return Err(Error::new(ErrorKind::InvalidInput, message));
+    }
+    Ok(Some(text))
+}
+
 fn named(from: &Path, path: impl AsRef<Path>) -> Result<PathBuf> {
     let path = from.join(path);
     path.canonicalize().map_err(|error| Error::io(format!("cannot open {}", path.display()), error))
 }
+
+/// The longest path that Linux takes, and what stands around it (`path_resolution(7)`).
+const MAX_POINTER: u64 = 4096 + 64;
 
 #[cfg(test)]
 mod tests;

@@ -46,3 +46,13 @@ fn a_repository_that_an_agent_may_write_is_refused() {
     }
     assert!(HostRepository::open(&root, &[other.path().canonicalize().unwrap()]).is_ok());
 }
+
+#[test]
+fn a_pointer_without_end_is_not_read_to_its_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = std::fs::File::create(directory.path().join(".git")).unwrap();
+    // All of it is a hole, and far more than there is memory.
+    file.set_len(1 << 40).unwrap();
+    let error = HostRepository::open(directory.path(), &[]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+}
