@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sandbox_core::{ErrorKind, Guest, RunRoot, Sandbox, SandboxId};
 use sandbox_guest::wire::Request;
-use sandbox_policy::Access;
+use sandbox_policy::{Access, Workspace};
 use sandbox_runtime::{EgressProxy, LedgerEntry};
 use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
@@ -170,8 +170,8 @@ fn socket_of(root: &RunRoot, sandbox: &Sandbox) -> PathBuf {
 fn attached(sandbox: &Sandbox) -> Attached {
     let spec = sandbox.spec();
     let directory = spec.workspace().map(|workspace| workspace.guest.as_path().display().to_string());
-    let writable = spec.workspace().filter(|workspace| workspace.access == Access::ReadWrite);
-    let exposed = writable.map(|workspace| workspace.host.as_path().display().to_string());
+    let writable = spec.workspace().and_then(Workspace::mounted).filter(|(_, access)| *access == Access::ReadWrite);
+    let exposed = writable.map(|(host, _)| host.as_path().display().to_string());
     let variables = spec.environment().iter();
     let environment = variables.map(|(name, value)| (name.as_str().to_owned(), value.as_str().to_owned())).collect();
     Attached { directory, exposed, environment }

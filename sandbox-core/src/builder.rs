@@ -291,5 +291,5 @@ fn workspace((path, access): (PathBuf, Access)) -> Result<Workspace> {
     }
     let host = HostPath::try_from(real).map_err(invalid)?;
     let guest: GuestPath = DEFAULT_WORKSPACE_PATH.parse().map_err(invalid)?;
-    Ok(Workspace { host, guest, access })
+    Ok(Workspace::bind(host, guest, access))
 }

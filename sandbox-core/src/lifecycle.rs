@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 
 use sandbox_guest::frame::{Incoming, Outgoing};
 use sandbox_guest::wire::{Hello, Identity, MAX_TO_GUEST, MAX_TO_HOST, PROTOCOL, Reply, Request, Setup, Sudo};
-use sandbox_policy::{Capabilities, Control, Policy, ProtectionRule, SandboxRequest, SandboxSpec, SudoRule, Support};
+use sandbox_policy::{
+    Capabilities, Control, Policy, ProtectionRule, SandboxRequest, SandboxSpec, SudoRule, Support, Workspace,
+    WorkspaceKind,
+};
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{oneshot, watch};
@@ -77,11 +80,18 @@ fn check(plan: &Plan, events: &Events) -> Result<SandboxSpec> {
     let spec = plan.policy.check(&plan.request, &capabilities).inspect_err(|error| {
         events.report(Event::Refused { violations: error.violations().to_vec() });
     })?;
-    if let Some(workspace) = spec.workspace()
+    if let Some((host, _)) = spec.workspace().and_then(Workspace::mounted)
         && plan.runtime.file_system() == FileSystem::Apart
     {
         events.report(Event::Refused { violations: Vec::new() });
-        return Err(not_mountable(workspace.host.as_path(), &plan.runtime.info().endpoint));
+        return Err(not_mountable(host.as_path(), &plan.runtime.info().endpoint));
+    }
+    if let Some(kind) = spec.workspace().map(|workspace| workspace.source.kind())
+        && kind != WorkspaceKind::Bind
+    {
+        events.report(Event::Refused { violations: Vec::new() });
+        let message = format!("workspace kind {kind} is not there yet; bind is");
+        return Err(Error::new(ErrorKind::InvalidInput, message).with_hint("mount a directory as the workspace"));
     }
     for (control, why) in spec.waived() {
         events.announce(Event::Waived { control: *control, why: why.clone() })?;

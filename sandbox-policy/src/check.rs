@@ -44,7 +44,7 @@ impl Policy {
             violations.push(denied("image", &image.to_string(), allowed));
         }
         if let Some(workspace) = workspace {
-            mount::weigh(self.workspace, workspace, &mut violations);
+            mount::weigh(self.workspace, &self.workspace_kinds, workspace, &mut violations);
         }
         let limits = bounds::grant(&self.limits, limits, &mut violations);
         let root = match (self.root, root) {
@@ -81,7 +81,7 @@ impl Policy {
         }
 
         if sudo != SudoRule::Deny
-            && workspace.as_ref().is_some_and(|workspace| workspace.access == Access::ReadWrite)
+            && workspace.as_ref().and_then(Workspace::mounted).is_some_and(|(_, access)| access == Access::ReadWrite)
             && !capabilities.is_enforced(Control::UserNamespace)
         {
             // What root inside makes there would be the host's root's own, set-id bits and all.
@@ -235,8 +235,8 @@ fn needed(
     needed
 }
 
-/// Lists what stays writable beside a read-only root, without what would hide or be hidden by the
-/// workspace.
+/// Lists what stays writable beside a read-only root, without what would hide or be hidden by the workspace; a workspace that
+/// would lie in the container's own layer is one of them.
 fn tmpfs(root: RootFilesystem, memory: ByteSize, workspace: Option<&Workspace>) -> Vec<Tmpfs> {
     if root == RootFilesystem::Writable {
         return Vec::new();
@@ -244,10 +244,12 @@ fn tmpfs(root: RootFilesystem, memory: ByteSize, workspace: Option<&Workspace>) 
     let size = memory.quarter().min(MAX_TMPFS);
     let is_in_workspace =
         |path: &GuestPath| workspace.is_some_and(|workspace| path.as_path().starts_with(workspace.guest.as_path()));
+    let own = workspace.filter(|workspace| workspace.is_in_layer()).map(|workspace| workspace.guest.clone());
     TMPFS_PATHS
         .into_iter()
         .map(GuestPath::known)
         .filter(|path| !is_in_workspace(path))
+        .chain(own)
         .map(|path| Tmpfs { path, size })
         .collect()
 }

@@ -16,7 +16,7 @@ use toml::de::DeTable;
 
 use crate::{
     Control, CpuCount, ImageRule, Limits, OpenFiles, PRESETS, ParseError, Policy, PolicyName, ProcessCount, Scope,
-    TokenRule,
+    TokenRule, WorkspaceKind,
 };
 
 pub use error::DocumentError;
@@ -76,6 +76,10 @@ impl Policy {
             sudo: root.string("sudo")?.unwrap_or(base.sudo),
             user_namespace: root.string("user-namespace")?.unwrap_or(base.user_namespace),
             workspace: root.string("workspace")?.unwrap_or(base.workspace),
+            workspace_kinds: match root.strings::<WorkspaceKind>("workspace-kinds")? {
+                Some(kinds) => kinds.into_iter().collect(),
+                None => base.workspace_kinds,
+            },
             waived: match root.strings::<Control>("waive")? {
                 Some(controls) => controls.into_iter().collect(),
                 None => base.waived,
@@ -100,6 +104,7 @@ impl Policy {
             user_namespace,
             image: ImageRule { require_digest, pull },
             workspace,
+            workspace_kinds,
             token: TokenRule { scopes, classic, lifetime: token_lifetime, require_protected_default_branch },
             waived,
         } = self;
@@ -116,6 +121,7 @@ impl Policy {
         line(format_args!("sudo = \"{sudo}\""));
         line(format_args!("user-namespace = \"{user_namespace}\""));
         line(format_args!("workspace = \"{workspace}\""));
+        line(format_args!("workspace-kinds = [{}]", quoted(workspace_kinds)));
         line(format_args!("waive = [{}]", quoted(waived)));
         if credentials.is_empty() {
             line(format_args!("credentials = []"));
@@ -224,7 +230,7 @@ impl std::str::FromStr for Preset {
 }
 
 const UNNAMED: &str = "unnamed";
-const TOP_KEYS: [&str; 15] = [
+const TOP_KEYS: [&str; 16] = [
     "version",
     "name",
     "base",
@@ -234,6 +240,7 @@ const TOP_KEYS: [&str; 15] = [
     "sudo",
     "user-namespace",
     "workspace",
+    "workspace-kinds",
     "waive",
     "limits",
     "image",

@@ -33,6 +33,7 @@ impl Policy {
             user_namespace,
             image: ImageRule { require_digest, pull },
             workspace,
+            workspace_kinds,
             token: TokenRule { scopes, classic, lifetime: token_lifetime, require_protected_default_branch },
             waived,
         } = self;
@@ -64,6 +65,11 @@ impl Policy {
             part("sudo", sudo, explain_sudo(*sudo)),
             part("user-namespace", user_namespace, explain_user_namespace(*user_namespace)),
             part("workspace", workspace, explain_workspace(*workspace)),
+            part(
+                "workspace-kinds",
+                &listed(workspace_kinds.iter().map(|kind| kind.as_str())),
+                "what a workspace may be: a mounted directory, a copy of one, a clone, or a kept volume",
+            ),
             part(
                 "waive",
                 &listed(waived.iter().map(|control| control.as_str())),

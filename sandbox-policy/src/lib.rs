@@ -27,6 +27,7 @@ mod bounds;
 mod branch;
 mod capability;
 mod check;
+mod clone_source;
 mod count;
 mod cpu;
 mod credential;
@@ -55,11 +56,13 @@ mod spec;
 mod sudo;
 mod token;
 mod violation;
+mod workspace;
 
 pub use address::{Exception, NotPublic, check_public};
 pub use agent::AgentUser;
 pub use branch::Branch;
 pub use capability::{Capabilities, Control, Support};
+pub use clone_source::{CloneSource, RemoteRepo};
 pub use count::{OpenFiles, ProcessCount};
 pub use cpu::CpuCount;
 pub use credential::{BasicUser, Credential, CredentialName, Credentials, HeaderField, PlaceholderShape, Placement};
@@ -80,9 +83,7 @@ pub use policy::Policy;
 pub use preset::PRESETS;
 pub use privilege::{LinuxCapability, SUDO_CAPABILITIES};
 pub use repo::RepoId;
-pub use request::{
-    Access, DEFAULT_WORKSPACE_PATH, NetworkRequest, RootFilesystem, SandboxRequest, SudoRequest, Workspace,
-};
+pub use request::{NetworkRequest, RootFilesystem, SandboxRequest, SudoRequest};
 pub use rule::{
     DigestRule, ImageRule, NetworkRule, Permission, PullRule, RootRule, SudoRule, TokenRule, UserNamespaceRule,
     WorkspaceRule,
@@ -96,3 +97,4 @@ pub use token::{
     BranchProtection, ClassicRule, ProtectionRule, TokenCarries, TokenFacts, TokenForm, TokenLife, TokenReach,
 };
 pub use violation::{PolicyError, Violation};
+pub use workspace::{Access, DEFAULT_WORKSPACE_PATH, VolumeName, Workspace, WorkspaceKind, WorkspaceSource};

@@ -23,6 +23,7 @@ impl Policy {
             user_namespace,
             image,
             workspace,
+            workspace_kinds,
             token,
             waived,
         } = self;
@@ -38,6 +39,7 @@ impl Policy {
             user_namespace: *user_namespace.min(&other.user_namespace),
             image: image.meet(other.image),
             workspace: *workspace.min(&other.workspace),
+            workspace_kinds: workspace_kinds.intersection(&other.workspace_kinds).copied().collect(),
             token: token.meet(&other.token),
             waived: waived.intersection(&other.waived).copied().collect(),
         }
@@ -57,6 +59,7 @@ impl Policy {
             user_namespace,
             image,
             workspace,
+            workspace_kinds,
             token,
             waived,
         } = self;
@@ -70,6 +73,7 @@ impl Policy {
             && *user_namespace <= other.user_namespace
             && image.is_within(other.image)
             && *workspace <= other.workspace
+            && workspace_kinds.is_subset(&other.workspace_kinds)
             && token.is_within(&other.token)
             && waived.is_subset(&other.waived)
     }

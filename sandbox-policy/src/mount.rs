@@ -1,18 +1,23 @@
-//! Which directory of the host may be a workspace, and where it may be mounted.
+//! What may be a workspace, and where it may lie inside.
 //!
 //! The words alone are judged: whoever makes the request follows symbolic links first, and whoever
-//! mounts looks again.
+//! mounts or reads looks again.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
 use crate::parse::clip;
-use crate::request::{Access, Workspace};
-use crate::{Violation, WorkspaceRule};
+use crate::{Access, CloneSource, Violation, Workspace, WorkspaceKind, WorkspaceRule, WorkspaceSource};
 
-/// Notes everything that keeps a workspace from being mounted.
-pub(crate) fn weigh(rule: WorkspaceRule, workspace: &Workspace, violations: &mut Vec<Violation>) {
-    let Workspace { host, guest, access } = workspace;
+/// Notes everything that keeps a workspace from being had.
+pub(crate) fn weigh(
+    rule: WorkspaceRule,
+    kinds: &BTreeSet<WorkspaceKind>,
+    workspace: &Workspace,
+    violations: &mut Vec<Violation>,
+) {
+    let Workspace { source, guest } = workspace;
     let mut deny = |field: &str, requested: &str, allowed: &str| {
         violations.push(Violation::Denied {
             field: field.to_owned(),
@@ -20,16 +25,28 @@ pub(crate) fn weigh(rule: WorkspaceRule, workspace: &Workspace, violations: &mut
             allowed: allowed.to_owned(),
         });
     };
-    match (rule, access) {
-        (WorkspaceRule::None, _) => {
-            deny("workspace", &host.to_string(), "no directory of the host");
-        }
-        (WorkspaceRule::ReadOnly, Access::ReadWrite) => {
-            deny("workspace.access", access.as_str(), Access::ReadOnly.as_str());
-        }
-        (WorkspaceRule::ReadOnly, Access::ReadOnly) | (WorkspaceRule::ReadWrite, _) => {}
+    if !kinds.contains(&source.kind()) {
+        let words: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+        let allowed = if words.is_empty() { "none".to_owned() } else { words.join(" ") };
+        deny("workspace.kind", source.kind().as_str(), &allowed);
     }
-    if let Some(allowed) = host_rule_broken_by(host.as_path()) {
+    let host = match source {
+        WorkspaceSource::Bind { host, access } => {
+            match (rule, access) {
+                (WorkspaceRule::None, _) => deny("workspace", &host.to_string(), "no directory of the host"),
+                (WorkspaceRule::ReadOnly, Access::ReadWrite) => {
+                    deny("workspace.access", access.as_str(), Access::ReadOnly.as_str());
+                }
+                (WorkspaceRule::ReadOnly, Access::ReadOnly) | (WorkspaceRule::ReadWrite, _) => {}
+            }
+            Some(host)
+        }
+        WorkspaceSource::Clone { source: CloneSource::Local(host) } | WorkspaceSource::Copy { host } => Some(host),
+        WorkspaceSource::Clone { source: CloneSource::Remote(_) } | WorkspaceSource::Volume { .. } => None,
+    };
+    if let Some(host) = host
+        && let Some(allowed) = host_rule_broken_by(host.as_path())
+    {
         deny("workspace.host", &host.to_string(), allowed);
     }
     if let Some(allowed) = guest_rule_broken_by(guest.as_path()) {

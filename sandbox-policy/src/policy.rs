@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     Control, Credential, CredentialName, Credentials, Egress, ImageRule, Limits, NetworkRule, Permission, PolicyName,
-    RootRule, SudoRule, TokenRule, UserNamespaceRule, WorkspaceRule,
+    RootRule, SudoRule, TokenRule, UserNamespaceRule, WorkspaceKind, WorkspaceRule,
 };
 
 /// Says what a sandbox may at most be.
@@ -28,6 +28,7 @@ pub struct Policy {
     pub(crate) user_namespace: UserNamespaceRule,
     pub(crate) image: ImageRule,
     pub(crate) workspace: WorkspaceRule,
+    pub(crate) workspace_kinds: BTreeSet<WorkspaceKind>,
     pub(crate) token: TokenRule,
     #[serde(rename = "waive")]
     pub(crate) waived: BTreeSet<Control>,
@@ -90,9 +91,14 @@ impl Policy {
         self.image
     }
 
-    /// Returns the rule for the workspace.
+    /// Returns the rule for a workspace that is mounted.
     pub fn workspace(&self) -> WorkspaceRule {
         self.workspace
+    }
+
+    /// Returns the kinds of workspace that may be asked for.
+    pub fn workspace_kinds(&self) -> &BTreeSet<WorkspaceKind> {
+        &self.workspace_kinds
     }
 
     /// Returns the rule for the repository's token.
@@ -175,10 +181,17 @@ impl Policy {
         self
     }
 
-    /// Sets the rule for the workspace.
+    /// Sets the rule for a workspace that is mounted.
     #[must_use]
     pub fn with_workspace(mut self, rule: WorkspaceRule) -> Self {
         self.workspace = rule;
+        self
+    }
+
+    /// Sets the kinds of workspace that may be asked for.
+    #[must_use]
+    pub fn with_workspace_kinds(mut self, kinds: impl IntoIterator<Item = WorkspaceKind>) -> Self {
+        self.workspace_kinds = kinds.into_iter().collect();
         self
     }
 

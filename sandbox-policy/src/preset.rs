@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     ByteSize, ClassicRule, CpuCount, Credentials, DigestRule, Egress, ImageRule, Limits, NetworkRule, OpenFiles,
     Permission, Policy, PolicyName, ProcessCount, ProtectionRule, PullRule, RootRule, Scope, Span, SudoRule, TokenRule,
-    UserNamespaceRule, WorkspaceRule,
+    UserNamespaceRule, WorkspaceKind, WorkspaceRule,
 };
 
 /// Lists the names of the presets.
@@ -40,6 +40,7 @@ impl Policy {
             user_namespace: UserNamespaceRule::Required,
             image: ImageRule { require_digest: DigestRule::Optional, pull: PullRule::IfMissing },
             workspace: WorkspaceRule::ReadWrite,
+            workspace_kinds: WorkspaceKind::ALL.iter().copied().collect(),
             token: TokenRule {
                 scopes: BTreeSet::from([Scope::Repo]),
                 classic: ClassicRule::Deny,
@@ -57,7 +58,8 @@ impl Policy {
     }
 
     /// Returns the strictest policy that still lets work be done: as [`Policy::standard`], with a
-    /// read-only root file system, no network, no sudo and no token.
+    /// read-only root file system, no network, no sudo, no token and no volume, which would carry what one sandbox left to the
+    /// next.
     ///
     /// A token would be a way out: what is pushed with it has left. Who wants pushes all the same adds the scope by name,
     /// and then the default branch must be protected.
@@ -75,6 +77,7 @@ impl Policy {
             .with_network(NetworkRule::None)
             .with_egress(Egress::None)
             .with_sudo(SudoRule::Deny)
+            .with_workspace_kinds([WorkspaceKind::Bind, WorkspaceKind::Clone, WorkspaceKind::Copy])
     }
 
     /// Returns the policy that refuses every request.
@@ -84,6 +87,7 @@ impl Policy {
             .with_sandboxes(Permission::Deny)
             .with_image(ImageRule { require_digest: DigestRule::Required, pull: PullRule::Never })
             .with_workspace(WorkspaceRule::None)
+            .with_workspace_kinds([])
     }
 
     /// Returns the preset of a name, one of [`PRESETS`].

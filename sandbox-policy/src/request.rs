@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::parse::words;
 use crate::{
-    AgentUser, Branch, CredentialName, Egress, EnvName, EnvValue, GuestPath, HostPath, ImageRef, LimitsRequest, RepoId,
-    Scope, TokenFacts,
+    AgentUser, Branch, CredentialName, Egress, EnvName, EnvValue, ImageRef, LimitsRequest, RepoId, Scope, TokenFacts,
+    Workspace,
 };
 
 /// Describes a sandbox that is asked for.
@@ -21,7 +21,7 @@ pub struct SandboxRequest {
     pub repository: Option<RepoId>,
     /// The branch that the sandbox is for.
     pub branch: Option<Branch>,
-    /// The directory of the host that is mounted.
+    /// What the agent works on.
     pub workspace: Option<Workspace>,
     /// Whom the agent runs as.
     pub agent: AgentUser,
@@ -67,27 +67,6 @@ impl SandboxRequest {
     }
 }
 
-/// Describes a directory of the host that is mounted into the sandbox.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize)]
-pub struct Workspace {
-    /// The directory on the host, with symbolic links already followed.
-    pub host: HostPath,
-    /// Where it is mounted inside; [`DEFAULT_WORKSPACE_PATH`] is a good place.
-    pub guest: GuestPath,
-    /// What may be done with it.
-    pub access: Access,
-}
-
-words! {
-    /// Tells what may be done with a mounted directory.
-    Access is "an access" {
-        /// It may be read.
-        ReadOnly = "read-only",
-        /// It may be read and written.
-        ReadWrite = "read-write",
-    }
-}
-
 words! {
     /// Tells what the root file system is.
     RootFilesystem is "a root file system" {
@@ -117,6 +96,3 @@ words! {
         Allow = "allow",
     }
 }
-
-/// Where a workspace is mounted unless somebody says otherwise.
-pub const DEFAULT_WORKSPACE_PATH: &str = "/workspace";

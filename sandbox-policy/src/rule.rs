@@ -81,7 +81,7 @@ words! {
 }
 
 words! {
-    /// Tells what a directory of the host, the workspace, may be to a sandbox.
+    /// Tells what a directory of the host that is mounted as the workspace may be to a sandbox.
     WorkspaceRule is "a rule for the workspace" {
         /// None may be mounted.
         None = "none",

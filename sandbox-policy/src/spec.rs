@@ -69,7 +69,7 @@ impl SandboxSpec {
         self.pull
     }
 
-    /// Returns the directory of the host that is mounted.
+    /// Returns what the agent works on.
     pub fn workspace(&self) -> Option<&Workspace> {
         self.workspace.as_ref()
     }

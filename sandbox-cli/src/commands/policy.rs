@@ -78,11 +78,11 @@ fn request(arguments: &SandboxArgs) -> Result<SandboxRequest> {
             .path
             .canonicalize()
             .map_err(|error| Failure::io(format!("workspace {} cannot be used", workspace.path.display()), error))?;
-        request.workspace = Some(Workspace {
-            host: HostPath::try_from(path).map_err(invalid)?,
-            guest: DEFAULT_WORKSPACE_PATH.parse().map_err(invalid)?,
-            access: workspace.access,
-        });
+        request.workspace = Some(Workspace::bind(
+            HostPath::try_from(path).map_err(invalid)?,
+            DEFAULT_WORKSPACE_PATH.parse().map_err(invalid)?,
+            workspace.access,
+        ));
     }
     for variable in &arguments.environment {
         let name = variable.name.parse().map_err(invalid)?;

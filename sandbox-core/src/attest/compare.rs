@@ -200,11 +200,12 @@ impl Seen<'_> {
             let source = self.wiring.guest_directory.clone();
             expected.push(Bind { target: GUEST_DIRECTORY.into(), source, writable: false });
         }
-        expected.extend(self.spec.workspace().map(|workspace| Bind {
-            target: workspace.guest.as_path().to_owned(),
-            source: workspace.host.as_path().to_owned(),
-            writable: workspace.access == Access::ReadWrite,
-        }));
+        if let Some(workspace) = self.spec.workspace()
+            && let Some((host, access)) = workspace.mounted()
+        {
+            let (target, source) = (workspace.guest.as_path().to_owned(), host.as_path().to_owned());
+            expected.push(Bind { target, source, writable: access == Access::ReadWrite });
+        }
         expected.sort();
         expected
     }

@@ -15,11 +15,11 @@ use crate::{Bind, EffectiveSettings, ErrorKind, Image, Owner, SandboxId, Setting
 fn spec(policy: &Policy, lacking: &[Control]) -> SandboxSpec {
     let mut request = SandboxRequest::new("debian:12".parse().unwrap());
     request.root = Some(RootFilesystem::ReadOnly);
-    request.workspace = Some(Workspace {
-        host: HostPath::try_from(std::path::PathBuf::from("/srv/work")).unwrap(),
-        guest: "/workspace".parse::<GuestPath>().unwrap(),
-        access: Access::ReadWrite,
-    });
+    request.workspace = Some(Workspace::bind(
+        HostPath::try_from(std::path::PathBuf::from("/srv/work")).unwrap(),
+        "/workspace".parse::<GuestPath>().unwrap(),
+        Access::ReadWrite,
+    ));
     let able = Control::ALL
         .iter()
         .filter(|control| !lacking.contains(control))

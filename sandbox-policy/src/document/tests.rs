@@ -42,6 +42,7 @@ fn reads_every_key() {
     let policy = Policy::from_toml(
         "\u{feff}version = 1\r\nname = [\"b\", \"a\"]\nbase = \"deny-all\"\nsandboxes = \"allow\"\nroot = 'writable'\n\
          network = \"egress\"\nsudo = \"packages\"\nuser-namespace = \"optional\"\nworkspace = \"read-only\"\n\
+         workspace-kinds = [\"volume\", \"copy\"]\n\
          waive = [\"disk\", \"cpu\", \"disk\"]\nlimits.cpus = 0.5\nlimits.memory = \"512MiB\"\nlimits.disk = \"1GiB\"\n\
          limits.processes = 1_00\nlimits.open-files = 256\nlimits.lifetime = \"30m\"\n\
          [image]\ndigest = \"optional\"\npull = \"if-missing\" # a comment\n[token]\nscopes = [\"repo\", \"workflow\"]\n\
@@ -60,6 +61,7 @@ fn reads_every_key() {
     assert_eq!((policy.token.classic, policy.token.lifetime.to_string()), (ClassicRule::Allow, "7d".to_owned()));
     assert_eq!(policy.token.require_protected_default_branch, ProtectionRule::Optional);
     assert_eq!(policy.waived.len(), 2);
+    assert_eq!(policy.workspace_kinds, [WorkspaceKind::Copy, WorkspaceKind::Volume].into());
     assert_eq!(Policy::from_toml(&policy.to_toml()), Ok(policy));
 }
 
@@ -97,7 +99,7 @@ fn unknown_keys_are_errors() {
     assert_eq!(
         refused_at_top("memroy = 1"),
         "line 2, column 1: memroy is not a known key: write one of version name base sandboxes root network sudo \
-         user-namespace workspace waive limits image token egress credentials"
+         user-namespace workspace workspace-kinds waive limits image token egress credentials"
     );
     assert_eq!(
         refused_in("limits", "Memory = \"1GiB\""),

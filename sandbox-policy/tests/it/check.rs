@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use sandbox_policy::{
-    Access, ByteSize, Capabilities, Control, DigestRule, ImageRule, NetworkRequest, Policy, PullRule, RootFilesystem,
-    SandboxRequest, SandboxSpec, Scope, SudoRequest, SudoRule, Support, TokenRule, UserNamespaceRule, Violation,
-    Workspace, WorkspaceRule,
+    Access, ByteSize, Capabilities, Control, DigestRule, GuestPath, ImageRule, NetworkRequest, Policy, PullRule,
+    RootFilesystem, SandboxRequest, SandboxSpec, Scope, SudoRequest, SudoRule, Support, TokenRule, UserNamespaceRule,
+    Violation, Workspace, WorkspaceKind, WorkspaceRule, WorkspaceSource,
 };
 
 #[cfg(test)]
@@ -17,7 +17,7 @@ mod make {
     }
 
     pub(super) fn workspace(host: &str, guest: &str, access: Access) -> Workspace {
-        Workspace { host: host.parse().unwrap(), guest: guest.parse().unwrap(), access }
+        Workspace::bind(host.parse().unwrap(), guest.parse().unwrap(), access)
     }
 
     pub(super) fn everything_enforced() -> Capabilities {
@@ -235,6 +235,43 @@ fn workspaces_are_what_the_policy_allows() {
             }
         }
     }
+}
+
+#[test]
+fn kinds_of_workspace_are_what_the_policy_allows() {
+    let guest: GuestPath = "/workspace".parse().unwrap();
+    let sources = [
+        WorkspaceSource::Bind { host: "/work/x".parse().unwrap(), access: Access::ReadOnly },
+        WorkspaceSource::Clone { source: "o/n".parse().unwrap() },
+        WorkspaceSource::Copy { host: "/work/x".parse().unwrap() },
+        WorkspaceSource::Volume { name: "v".parse().unwrap() },
+    ];
+    let mut wish = request();
+    for source in sources {
+        let kind = source.kind();
+        wish.workspace = Some(Workspace { source, guest: guest.clone() });
+        assert_eq!(accepted(&Policy::standard(), &wish).workspace(), wish.workspace.as_ref());
+        let others = WorkspaceKind::ALL.iter().copied().filter(|other| *other != kind);
+        let line = &refused(&Policy::standard().with_workspace_kinds(others), &wish)[0];
+        assert!(line.starts_with(&format!("workspace.kind: asked for {kind}, allowed is ")), "{line}");
+    }
+    for source in [
+        WorkspaceSource::Copy { host: "/etc/x".parse().unwrap() },
+        WorkspaceSource::Clone { source: "/root/.ssh/x".parse().unwrap() },
+    ] {
+        wish.workspace = Some(Workspace { source, guest: guest.clone() });
+        assert!(refused(&Policy::standard(), &wish)[0].starts_with("workspace.host: "));
+    }
+}
+
+#[test]
+fn a_copy_on_a_read_only_root_lies_in_memory() {
+    let mut wish = request();
+    let source = WorkspaceSource::Copy { host: "/work/x".parse().unwrap() };
+    wish.workspace = Some(Workspace { source, guest: "/workspace".parse().unwrap() });
+    let spec = accepted(&Policy::maximum(), &wish);
+    assert!(spec.tmpfs().iter().any(|tmpfs| tmpfs.path.as_str() == "/workspace"));
+    assert!(accepted(&Policy::standard(), &wish).tmpfs().is_empty());
 }
 
 #[test]

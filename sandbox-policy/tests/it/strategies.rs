@@ -11,7 +11,8 @@ use sandbox_policy::{
     Limits, LimitsRequest, Method, NetworkRequest, NetworkRule, OpenFiles, PathPattern, Permission, PlaceholderShape,
     Placement, Policy, PolicyName, ProcessCount, ProtectionRule, PullRule, RepoId, RootFilesystem, RootRule,
     SandboxRequest, Scope, Span, SudoRequest, SudoRule, Support, TokenCarries, TokenFacts, TokenForm, TokenLife,
-    TokenPermissions, TokenReach, TokenRule, UserNamespaceRule, Workspace, WorkspaceRule,
+    TokenPermissions, TokenReach, TokenRule, UserNamespaceRule, Workspace, WorkspaceKind, WorkspaceRule,
+    WorkspaceSource,
 };
 
 /// Makes mostly the first of some words, and now and then any of them.
@@ -185,13 +186,15 @@ fn credential() -> impl Strategy<Value = (CredentialName, Credential)> {
 pub(crate) fn policy() -> impl Strategy<Value = Policy> {
     let names = parsed::<PolicyName>(&["host", "user", "ci/x 2", "a@b:c+d", "standard"]);
     let permission = mostly(Permission::Allow, Permission::ALL);
+    let all = Just(WorkspaceKind::ALL.to_vec());
+    let kinds = prop_oneof![3 => all, 1 => subsequence(WorkspaceKind::ALL, 0..=WorkspaceKind::ALL.len())];
     (
         (names, permission, policy_limits(), image_rule()),
         mostly(RootRule::Writable, RootRule::ALL),
         mostly(NetworkRule::Egress, NetworkRule::ALL),
         mostly(SudoRule::Any, SudoRule::ALL),
         select(UserNamespaceRule::ALL),
-        mostly(WorkspaceRule::ReadWrite, WorkspaceRule::ALL),
+        (mostly(WorkspaceRule::ReadWrite, WorkspaceRule::ALL), kinds),
         (
             subsequence(Control::ALL, 0..=Control::ALL.len()),
             token_rule(),
@@ -206,7 +209,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
                 network,
                 sudo,
                 users,
-                workspace,
+                (workspace, kinds),
                 (waived, token, egress, credentials),
             )| {
                 let policy = Policy::standard()
@@ -220,6 +223,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
                     .with_user_namespace(users)
                     .with_image(image)
                     .with_workspace(workspace)
+                    .with_workspace_kinds(kinds)
                     .with_token(token);
                 let policy =
                     credentials.into_iter().fold(policy, |policy, (name, bound)| policy.with_credential(name, bound));
@@ -229,12 +233,15 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
 }
 
 fn workspace() -> impl Strategy<Value = Workspace> {
-    (
-        parsed::<HostPath>(&["/work/x", "/home/u/p", "/root/x", "/tmp/x", "/etc/x"]),
-        parsed::<GuestPath>(&["/workspace", "/home/agent", "/tmp/x", "/opt/x", "/usr"]),
-        select(Access::ALL),
-    )
-        .prop_map(|(host, guest, access)| Workspace { host, guest, access })
+    let host = || parsed::<HostPath>(&["/work/x", "/home/u/p", "/root/x", "/tmp/x", "/etc/x"]);
+    let source = prop_oneof![
+        (host(), select(Access::ALL)).prop_map(|(host, access)| WorkspaceSource::Bind { host, access }),
+        host().prop_map(|host| WorkspaceSource::Copy { host }),
+        parsed(&["o/n", "/work/x", "/etc/x"]).prop_map(|source| WorkspaceSource::Clone { source }),
+        parsed(&["a", "b"]).prop_map(|name| WorkspaceSource::Volume { name }),
+    ];
+    (source, parsed::<GuestPath>(&["/workspace", "/home/agent", "/tmp/x", "/opt/x", "/usr"]))
+        .prop_map(|(source, guest)| Workspace { source, guest })
 }
 
 pub(crate) fn request() -> impl Strategy<Value = SandboxRequest> {

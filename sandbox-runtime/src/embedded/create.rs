@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use sandbox_core::{ContainerId, Error, ErrorKind, Result, Wiring};
 use sandbox_guest::wire::GUEST_DIRECTORY;
-use sandbox_policy::{Access, Control, RootFilesystem, SandboxSpec, Workspace};
+use sandbox_policy::{Access, Control, RootFilesystem, SandboxSpec, Workspace, WorkspaceSource};
 
 use super::Machine;
 use super::cgroups::Ceilings;
@@ -60,7 +60,7 @@ impl Machine {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let mut binds =
             vec![mount("run directory", &wiring.guest_directory, Path::new(GUEST_DIRECTORY), Access::ReadOnly)?];
-        if let Some(Workspace { host, guest, access }) = spec.workspace() {
+        if let Some(Workspace { source: WorkspaceSource::Bind { host, access }, guest }) = spec.workspace() {
             let mut workspace = mount("workspace", host.as_path(), guest.as_path(), *access)?;
             workspace.owner = match self.ids {
                 // The caller's files are the agent's already.

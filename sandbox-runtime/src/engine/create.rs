@@ -116,8 +116,10 @@ fn mounts(spec: &SandboxSpec, wiring: &Wiring) -> Result<Vec<Mount>> {
     let mut mounts =
         vec![bind("run directory", &wiring.guest_directory, Path::new(GUEST_DIRECTORY), Access::ReadOnly)?];
     mounts.push(bind("run directory", &wiring.guest_directory.join(HOSTS), Path::new(HOSTS_TARGET), Access::ReadOnly)?);
-    if let Some(workspace) = spec.workspace() {
-        mounts.push(bind("workspace", workspace.host.as_path(), workspace.guest.as_path(), workspace.access)?);
+    if let Some(workspace) = spec.workspace()
+        && let Some((host, access)) = workspace.mounted()
+    {
+        mounts.push(bind("workspace", host.as_path(), workspace.guest.as_path(), access)?);
     }
     Ok(mounts)
 }

@@ -17,11 +17,11 @@ use crate::inside::Container;
 /// The strictest policy, on the image with Python, with a workspace.
 fn strict(engine: &DockerRuntime, workspace: &std::path::Path) -> SandboxSpec {
     let mut request = SandboxRequest::new(debian());
-    request.workspace = Some(Workspace {
-        host: workspace.to_owned().try_into().unwrap(),
-        guest: "/workspace".parse().unwrap(),
-        access: Access::ReadOnly,
-    });
+    request.workspace = Some(Workspace::bind(
+        workspace.to_owned().try_into().unwrap(),
+        "/workspace".parse().unwrap(),
+        Access::ReadOnly,
+    ));
     agree(engine, Policy::maximum(), &request)
 }
 

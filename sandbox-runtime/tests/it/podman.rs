@@ -52,11 +52,11 @@ async fn what_was_asked_is_in_force_inside() {
         let workspace = tempfile::tempdir().unwrap();
         open_to_pass(workspace.path());
         let mut request = SandboxRequest::new(debian());
-        request.workspace = Some(Workspace {
-            host: workspace.path().to_owned().try_into().unwrap(),
-            guest: "/workspace".parse().unwrap(),
-            access: Access::ReadOnly,
-        });
+        request.workspace = Some(Workspace::bind(
+            workspace.path().to_owned().try_into().unwrap(),
+            "/workspace".parse().unwrap(),
+            Access::ReadOnly,
+        ));
         let spec = agree(&engine, Policy::standard(), &request);
         let mut container = Container::start(&engine, &spec).await;
         let state = engine.state(&container.id).await.unwrap();

@@ -40,8 +40,10 @@ fn body(spec: &SandboxSpec, wiring: &Wiring) -> Result<Value> {
         bind("run directory", directory, Path::new(GUEST_DIRECTORY), Access::ReadOnly)?,
         bind("run directory", &directory.join(HOSTS), Path::new(HOSTS_TARGET), Access::ReadOnly)?,
     ];
-    if let Some(workspace) = spec.workspace() {
-        mounts.push(bind("workspace", workspace.host.as_path(), workspace.guest.as_path(), workspace.access)?);
+    if let Some(workspace) = spec.workspace()
+        && let Some((host, access)) = workspace.mounted()
+    {
+        mounts.push(bind("workspace", host.as_path(), workspace.guest.as_path(), access)?);
     }
     let capabilities: Vec<String> = spec.capabilities().iter().map(|name| format!("CAP_{name}")).collect();
     let own = json!({ "nsmode": "private" });
