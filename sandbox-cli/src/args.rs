@@ -173,7 +173,7 @@ pub(crate) struct SandboxArgs {
     /// The branch that the sandbox is for
     #[arg(long)]
     pub(crate) branch: Option<Branch>,
-    /// Whom programs run as [default: the workspace's owner, else 1000:1000]
+    /// Whom programs run as [default: the workspace's owner, else the image's user, else 1000:1000]
     #[arg(long, value_name = "UID:GID", value_parser = values::user)]
     pub(crate) user: Option<AgentUser>,
     /// Append every event to this file as a line of JSON, before its effect

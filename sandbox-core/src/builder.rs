@@ -44,7 +44,7 @@ pub struct SandboxBuilder {
     repository: Option<RepoId>,
     branch: Option<Branch>,
     workspace: Option<(PathBuf, Access)>,
-    agent: AgentUser,
+    agent: Option<AgentUser>,
     limits: LimitsRequest,
     root: Option<RootFilesystem>,
     network: NetworkRequest,
@@ -69,7 +69,7 @@ impl SandboxBuilder {
             repository: None,
             branch: None,
             workspace: None,
-            agent: AgentUser::default(),
+            agent: None,
             limits: LimitsRequest::default(),
             root: None,
             network: NetworkRequest::None,
@@ -132,9 +132,9 @@ impl SandboxBuilder {
         self
     }
 
-    /// Sets whom the agent runs as; user and group 1000 without it.
+    /// Sets whom the agent runs as; without it the image's own user, or user and group 1000 where that is root.
     pub fn agent(mut self, agent: AgentUser) -> Self {
-        self.agent = agent;
+        self.agent = Some(agent);
         self
     }
 

@@ -7,6 +7,7 @@
 //!
 //! This library reads no environment variable, prints nothing, and leaves no task behind.
 
+mod agent;
 mod attest;
 mod builder;
 mod credential;
@@ -28,6 +29,7 @@ pub mod testkit;
 mod token;
 mod work;
 
+pub use agent::Agent;
 pub use attest::{Attestation, Finding, Verdict};
 pub use builder::SandboxBuilder;
 pub use credential::CredentialProvider;

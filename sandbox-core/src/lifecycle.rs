@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use sandbox_guest::frame::{Incoming, Outgoing};
 use sandbox_guest::wire::{Hello, Identity, MAX_TO_GUEST, MAX_TO_HOST, PROTOCOL, Reply, Request, Setup, Sudo};
 use sandbox_policy::{
-    Capabilities, Control, Policy, ProtectionRule, SandboxRequest, SandboxSpec, SudoRule, Support, Workspace,
-    WorkspaceKind,
+    AgentUser, Capabilities, Control, Policy, ProtectionRule, SandboxRequest, SandboxSpec, SudoRule, Support,
+    Workspace, WorkspaceKind,
 };
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
@@ -25,7 +25,7 @@ use crate::run_directory::RunDirectory;
 use crate::sandbox::About;
 use crate::teardown::{Teardown, Undo};
 use crate::{
-    Cause, ContainerId, ContainerStatus, Error, ErrorKind, Event, EventSink, Events, FileSystem, Gateway, Owner,
+    Agent, Cause, ContainerId, ContainerStatus, Error, ErrorKind, Event, EventSink, Events, FileSystem, Gateway, Owner,
     RepoGrant, Result, RunRoot, Runtime, Sandbox, SandboxId, TokenProvider, Transport, Wiring,
 };
 
@@ -203,6 +203,7 @@ impl Start<'_> {
         let Plan { id, ref runtime, ref run_root, .. } = *self.plan;
         let events = self.events;
         let image = self.unless_given_up(runtime.resolve(&spec, events)).await?;
+        let agent = Agent::of(&spec, &image)?;
 
         let token = self.token(&spec).await?;
         let mut environment = Vec::new();
@@ -229,6 +230,7 @@ impl Start<'_> {
             sandbox: id,
             owner: Owner::current()?,
             image: image.clone(),
+            agent,
             guest_directory: directory.guest_directory(),
             file_system: runtime.file_system(),
         };
@@ -254,13 +256,13 @@ impl Start<'_> {
             }
             (None, None) => return Err(Error::new(ErrorKind::Engine, "there is no way to the guest")),
         };
-        let channel = greet(channel, &spec, environment, self.plan.connect_within).await?;
+        let channel = greet(channel, &spec, &wiring.agent, environment, self.plan.connect_within).await?;
         let guest = Guest::new(channel, Some(events.clone()));
-        let attestation = self.attest(&guest, &spec, &container, &wiring).await?;
+        let (agent, attestation) = self.attest(&guest, &spec, &container, &wiring).await?;
         for gateway in self.teardown.gateways() {
             within("attaching a gateway", gateway.attach(&guest)).await?;
         }
-        Ok((About { id, spec, image, container, runtime: info.clone(), attestation }, guest))
+        Ok((About { id, spec, agent, image, container, runtime: info.clone(), attestation }, guest))
     }
 
     async fn token(&mut self, spec: &SandboxSpec) -> Result<Option<crate::Token>> {
@@ -325,7 +327,7 @@ impl Start<'_> {
         spec: &SandboxSpec,
         container: &ContainerId,
         wiring: &Wiring,
-    ) -> Result<Attestation> {
+    ) -> Result<(AgentUser, Attestation)> {
         let look = async {
             let mut control = guest.request(Request::Attest, Vec::new()).await?;
             let answer = control.answer("reading back what is in force", guest::ANSWER).await?;
@@ -333,15 +335,16 @@ impl Start<'_> {
                 return Err(Error::new(ErrorKind::Guest, "the guest did not report what is in force"));
             };
             let outside = within("asking the engine what is in force", self.plan.runtime.state(container)).await?;
-            Ok(Attestation::compare(spec, wiring, &inside, &outside.settings))
+            let agent = wiring.agent.settle(&wiring.image, inside.identity)?;
+            Ok((agent, Attestation::compare(spec, wiring, &inside, &outside.settings)))
         };
-        let attestation = given_up(self.stopped, look).await?;
+        let (agent, attestation) = given_up(self.stopped, look).await?;
         attestation.verify()?;
         self.events.announce(Event::Attested {
             enforced: spec.required().iter().copied().collect(),
             waived: spec.waived().keys().copied().collect(),
         })?;
-        Ok(attestation)
+        Ok((agent, attestation))
     }
 
     fn still_wanted(&mut self) -> Result<()> {
@@ -378,6 +381,7 @@ fn abandoned() -> Error {
 async fn greet(
     channel: UnixStream,
     spec: &SandboxSpec,
+    agent: &Agent,
     environment: Vec<(String, String)>,
     within: Duration,
 ) -> Result<UnixStream> {
@@ -388,10 +392,14 @@ async fn greet(
             let given = hello.protocol;
             return Err(Error::new(ErrorKind::Guest, format!("the guest speaks version {given}, not {PROTOCOL}")));
         }
-        let agent = spec.agent();
+        let ids = agent.ids().unwrap_or_default();
         let setup = Setup {
             protocol: PROTOCOL,
-            agent: Identity { uid: agent.uid(), gid: agent.gid() },
+            agent: Identity { uid: ids.uid(), gid: ids.gid() },
+            user: match agent {
+                Agent::Ids(_) => None,
+                Agent::Named(user) => Some(user.clone()),
+            },
             lifetime: spec.limits().lifetime.as_seconds().into(),
             open_files: spec.limits().open_files.get().into(),
             environment: environment.into_iter().map(|(name, value)| (name.into_bytes(), value.into_bytes())).collect(),

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use sandbox_policy::{Capabilities, ImageRef, SandboxSpec};
 use serde::Serialize;
 
-use crate::{Error, ErrorKind, Events, Owner, Result, SandboxId};
+use crate::{Agent, Error, ErrorKind, Events, Owner, Result, SandboxId};
 
 /// An engine that makes containers.
 #[async_trait]
@@ -134,6 +134,9 @@ pub struct Image {
     pub reference: ImageRef,
     /// The engine's id of its content; this is what runs, whatever the name means later.
     pub id: String,
+    /// The user that it runs as, as its configuration says it: a name or a number, perhaps with `:` and a group
+    /// (<https://github.com/opencontainers/image-spec/blob/main/config.md>, at `User`).
+    pub user: Option<String>,
 }
 
 /// The engine's id of a container.
@@ -167,6 +170,8 @@ pub struct Wiring {
     pub owner: Owner,
     /// The image that was resolved.
     pub image: Image,
+    /// Whom the agent runs as.
+    pub agent: Agent,
     /// The directory on the host that holds the guest and its socket; it is mounted read-only at
     /// [`GUEST_DIRECTORY`](sandbox_guest::wire::GUEST_DIRECTORY), where the file system is shared.
     pub guest_directory: PathBuf,

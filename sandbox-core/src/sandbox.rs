@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use sandbox_policy::SandboxSpec;
+use sandbox_policy::{AgentUser, SandboxSpec};
 use tokio::sync::{oneshot, watch};
 
 use crate::lifecycle::Ended;
@@ -32,6 +32,7 @@ pub struct Sandbox {
 pub(crate) struct About {
     pub(crate) id: SandboxId,
     pub(crate) spec: SandboxSpec,
+    pub(crate) agent: AgentUser,
     pub(crate) image: Image,
     pub(crate) container: ContainerId,
     pub(crate) runtime: RuntimeInfo,
@@ -52,6 +53,11 @@ impl Sandbox {
     /// What the policy agreed to.
     pub fn spec(&self) -> &SandboxSpec {
         &self.about.spec
+    }
+
+    /// Whom the agent runs as, also where the image said it.
+    pub fn agent(&self) -> AgentUser {
+        self.about.agent
     }
 
     /// The image that runs.

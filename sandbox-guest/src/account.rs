@@ -12,28 +12,39 @@ use rustix::fs::{
     CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, fchmod, fstat, mkdirat, openat, openat2, renameat_with,
     statat,
 };
+use sandbox_guest::user::{self, MAX_FILE};
 use sandbox_guest::wire::Identity;
 
 use crate::agent::as_agent;
+use crate::environment::{HOME, is_writable, read};
 
 /// Gives the agent what it lacks. What cannot be had is gone without.
 pub(crate) fn provide(agent: Identity) {
     if let Ok(home) = entry(agent) {
         let _ = make_home(agent, &home);
+        if !is_writable(home.as_bytes(), agent) {
+            let _ = make_home(agent, HOME);
+        }
     }
+}
+
+/// Finds whom the image means by the user that it names; none where its own files do not say.
+pub(crate) fn find(named: &str) -> Option<Identity> {
+    let (name, group) = user::split(named)?;
+    user::find(&read("/etc/passwd"), &read("/etc/group"), name, group)
 }
 
 /// Makes the entry in `/etc/passwd` (passwd(5)), and one for the group; returns the home that the entry names.
 fn entry(agent: Identity) -> io::Result<String> {
     let etc = directory("/etc")?;
     let (mut users, text) = open(&etc, "passwd")?;
-    if let Some(fields) = find(&text, 2, agent.uid) {
+    if let Some(fields) = line_of(&text, 2, agent.uid) {
         return Ok(fields.get(5).copied().unwrap_or_default().to_owned());
     }
     let (mut groups, known) = open(&etc, "group")?;
     let taken = |text: &str| text.lines().any(|line| line.split(':').next() == Some("agent"));
     let name = if taken(&text) || taken(&known) { format!("agent-{}", agent.uid) } else { "agent".to_owned() };
-    if find(&known, 2, agent.gid).is_none() {
+    if line_of(&known, 2, agent.gid).is_none() {
         append(&mut groups, &known, &format!("{name}:x:{}:\n", agent.gid))?;
     }
     let home = format!("/home/{name}");
@@ -93,7 +104,7 @@ fn append(file: &mut File, before: &str, line: &str) -> io::Result<()> {
 }
 
 /// Finds the line in which a field is a number.
-fn find(text: &str, field: usize, number: u32) -> Option<Vec<&str>> {
+fn line_of(text: &str, field: usize, number: u32) -> Option<Vec<&str>> {
     text.lines()
         .map(|line| line.split(':').collect::<Vec<_>>())
         .find(|fields| fields.get(field).and_then(|id| id.parse::<u32>().ok()) == Some(number))
@@ -102,8 +113,6 @@ fn find(text: &str, field: usize, number: u32) -> Option<Vec<&str>> {
 /// What a home is called until it is where it belongs.
 const FRESH: &str = ".sandbox-home";
 const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
-/// How much of a file of users is read, in bytes.
-const MAX_FILE: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -112,8 +121,8 @@ mod tests {
     #[test]
     fn a_line_is_found_by_its_number() {
         let text = "root:x:0:0::/root:/bin/sh\nbroken\na:x:10:5::/home/a:\n";
-        assert_eq!(find(text, 2, 10).unwrap()[5], "/home/a");
-        assert_eq!((find(text, 2, 5), find("", 2, 0)), (None, None));
+        assert_eq!(line_of(text, 2, 10).unwrap()[5], "/home/a");
+        assert_eq!((line_of(text, 2, 5), line_of("", 2, 0)), (None, None));
     }
 
     #[test]

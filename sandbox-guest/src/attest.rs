@@ -16,7 +16,7 @@ use sandbox_guest::wire::{Failure, FailureKind, MAX_ENTRIES, Mount, Observed, Re
 use crate::agent::{Refusal, become_agent};
 use crate::control::Control;
 use crate::failure::{failed, failure};
-use crate::init::Guest;
+use crate::init::{Account, Guest};
 use crate::procfs::{MountLine, parse_id_map, parse_interfaces, parse_mounts, parse_status, read};
 use crate::{cgroup, deadline, sys};
 
@@ -51,6 +51,7 @@ fn observe(guest: &Guest) -> Result<Observed, Failure> {
     let mounts = file("/proc/self/mountinfo")?;
     let root = statvfs("/").map_err(|error| failed("root directory", &error.into()))?;
     Ok(Observed {
+        identity: (guest.account == Account::Known).then_some(guest.setup.agent),
         agent: parse_status(&agent.status),
         guest: parse_status(&file(&format!("/proc/{parent}/status"))?),
         cgroup: cgroup::limits(),

@@ -7,17 +7,16 @@ use std::ffi::{CString, OsString};
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, stat};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, accessat, fstat, openat, stat};
 use sandbox_guest::sudo::PROGRAMS;
+use sandbox_guest::user::MAX_FILE;
 use sandbox_guest::wire::{Failure, Identity, Setup, Sudo};
 
+use crate::agent::as_agent;
 use crate::failure::{invalid, printable};
 
 /// Where programs are looked up if the image does not say.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// How much of `/etc/passwd` is read, in bytes.
-const MAX_PASSWD: u64 = 1 << 20;
 
 /// A variable: its name and its value.
 type Variable = (Vec<u8>, Vec<u8>);
@@ -37,11 +36,14 @@ impl Environment {
         if setup.sudo == Sudo::Offered {
             *path = [PROGRAMS.as_bytes(), b":", path].concat();
         }
-        let account = find_account(&read_passwd(), agent.uid).unwrap_or_else(|| Account {
+        let mut account = find_account(&read("/etc/passwd"), agent.uid).unwrap_or_else(|| Account {
             name: b"agent".to_vec(),
-            home: default_home(agent).to_vec(),
+            home: Vec::new(),
             shell: Vec::new(),
         });
+        if !is_writable(&account.home, agent) {
+            account.home = default_home(agent).to_vec();
+        }
         set_account(&mut variables, account);
         Self { variables }
     }
@@ -54,7 +56,7 @@ impl Environment {
         let others = others.split(|&byte| byte == b':').filter(|part| part.starts_with(b"/") && !usual.contains(part));
         let path: Vec<&[u8]> = usual.iter().copied().chain(others).collect();
         let path = path.join(&b':');
-        let passwd = read_passwd();
+        let passwd = read("/etc/passwd");
         let root = Account { name: b"root".to_vec(), home: b"/root".to_vec(), shell: b"/bin/sh".to_vec() };
         set_account(&mut variables, find_account(&passwd, 0).unwrap_or(root));
         let agent = find_account(&passwd, setup.agent.uid).map_or_else(|| b"agent".to_vec(), |account| account.name);
@@ -138,25 +140,32 @@ fn find_account(text: &[u8], uid: u32) -> Option<Account> {
     })
 }
 
-/// Reads `/etc/passwd` if it is a regular file; the image may have put anything there.
-fn read_passwd() -> Vec<u8> {
+/// Reads a file of users or groups if it is a regular file; the image may have put anything there.
+pub(crate) fn read(path: &str) -> Vec<u8> {
     let mut text = Vec::new();
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    if let Ok(file) = openat(CWD, "/etc/passwd", flags, Mode::empty())
+    if let Ok(file) = openat(CWD, path, flags, Mode::empty())
         && fstat(&file).is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::RegularFile)
     {
         // What could be read until an error is as good as a shorter file.
-        let _ = std::fs::File::from(file).take(MAX_PASSWD).read_to_end(&mut text);
+        let _ = std::fs::File::from(file).take(MAX_FILE).read_to_end(&mut text);
     }
     text
 }
 
+/// The home that sandboxes give where the image's user has none, or one that it cannot write to.
 fn default_home(agent: Identity) -> &'static [u8] {
-    let own = |found: rustix::fs::Stat| {
-        FileType::from_raw_mode(found.st_mode) == FileType::Directory && found.st_uid == agent.uid
-    };
-    if stat("/home/agent").is_ok_and(own) { b"/home/agent" } else { b"/tmp" }
+    if is_writable(HOME.as_bytes(), agent) { HOME.as_bytes() } else { b"/tmp" }
 }
+
+/// Whether the agent has a directory that it can write to.
+pub(crate) fn is_writable(home: &[u8], agent: Identity) -> bool {
+    let directory = || stat(home).is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Directory);
+    let allowed = || Ok(accessat(CWD, home, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?);
+    !home.is_empty() && directory() && as_agent(agent, allowed).is_ok()
+}
+
+pub(crate) const HOME: &str = "/home/agent";
 
 #[cfg(test)]
 mod tests {
@@ -171,6 +180,7 @@ mod tests {
             agent,
             lifetime: 1,
             open_files: 1,
+            user: None,
             environment: pairs(&[("X", "0"), ("Y", "0")]),
             sudo: Sudo::Denied,
         }

@@ -15,7 +15,9 @@ use rustix::process::{DumpableBehavior, geteuid, getpid, set_child_subreaper, se
 use rustix::stdio::{dup2_stdin, dup2_stdout};
 use sandbox_guest::frame::{Incoming, receive, send};
 use sandbox_guest::relay::{Relay, Side};
-use sandbox_guest::wire::{FailureKind, Hello, MAX_TO_GUEST, MAX_TO_HOST, PROTOCOL, Reply, Request, Setup, Sudo};
+use sandbox_guest::wire::{
+    FailureKind, Hello, Identity, MAX_TO_GUEST, MAX_TO_HOST, PROTOCOL, Reply, Request, Setup, Sudo,
+};
 
 use crate::agent::is_agent;
 use crate::cgroup::MemoryEvents;
@@ -49,6 +51,15 @@ pub(crate) enum Transport {
     Descriptors,
 }
 
+/// Whether the image knows the user that it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Account {
+    /// It does, or it names none.
+    Known,
+    /// It does not.
+    Unknown,
+}
+
 /// What holds for every request.
 #[derive(Debug)]
 pub(crate) struct Guest {
@@ -56,6 +67,8 @@ pub(crate) struct Guest {
     pub(crate) transport: Transport,
     /// The host's terms.
     pub(crate) setup: Setup,
+    /// Whether the image knows the user that the terms name, if they name one.
+    pub(crate) account: Account,
     /// What programs find in their environment.
     pub(crate) environment: Environment,
     /// What those find that run as root.
@@ -92,7 +105,7 @@ pub(crate) fn run(door: &Door) -> io::Result<()> {
         Door::Relay => (relayed()?, Transport::Bytes),
         Door::Socket(path) => (UnixStream::connect(path)?, Transport::Descriptors),
     };
-    let setup = agree(&channel)?;
+    let (setup, account) = agree(&channel)?;
     channel.set_nonblocking(true)?;
     // What lies on a host of others is not ours to change.
     if territory == Territory::Namespace && geteuid().is_root() {
@@ -110,6 +123,7 @@ pub(crate) fn run(door: &Door) -> io::Result<()> {
         ends: deadline::after(Duration::from_secs(setup.lifetime)),
         territory,
         setup,
+        account,
     };
     let mut own = Some(Own { channel: channel.into(), signals });
     // However it came, the end is the end: what the host sent last is no reason to stay.
@@ -141,16 +155,25 @@ fn relayed() -> io::Result<UnixStream> {
 }
 
 /// Says hello and learns the terms.
-fn agree(channel: &UnixStream) -> io::Result<Setup> {
+fn agree(channel: &UnixStream) -> io::Result<(Setup, Account)> {
     send(channel, &Hello { protocol: PROTOCOL }, &[], MAX_TO_HOST)?;
     channel.set_read_timeout(Some(MAX_SETUP))?;
-    let Some((setup, _)) = receive::<Setup>(channel, MAX_TO_GUEST)? else {
+    let Some((mut setup, _)) = receive::<Setup>(channel, MAX_TO_GUEST)? else {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the host closed before it sent its terms"));
     };
     if setup.protocol != PROTOCOL {
         let text = format!("the host speaks protocol {}, this guest speaks {PROTOCOL}", setup.protocol);
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
+    let account = match setup.user.as_deref().map(account::find) {
+        Some(None) => Account::Unknown,
+        // Whoever is root in the image is an ordinary user here.
+        Some(Some(Identity { uid: 0, .. })) | None => Account::Known,
+        Some(Some(found)) => {
+            setup.agent = found;
+            Account::Known
+        }
+    };
     if setup.agent.uid == u32::MAX || setup.agent.gid == u32::MAX {
         let text = format!("agent {}:{} asked, ids up to 4294967294 are allowed", setup.agent.uid, setup.agent.gid);
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
@@ -160,7 +183,7 @@ fn agree(channel: &UnixStream) -> io::Result<Setup> {
         let text = format!("agent {}:{} asked, and user {own} can only be itself", agent.uid, agent.gid);
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     }
-    Ok(setup)
+    Ok((setup, account))
 }
 
 impl Guest {

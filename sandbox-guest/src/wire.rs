@@ -24,7 +24,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The version of these messages; both sides must speak the same one.
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;
 
 /// The directory inside the container that holds the guest and its socket.
 pub const GUEST_DIRECTORY: &str = "/.sandbox";
@@ -61,6 +61,9 @@ pub struct Setup {
     pub protocol: u32,
     /// The user that every program and every file request runs as.
     pub agent: Identity,
+    /// The user that the image names, with a group perhaps ([`crate::user::split`]), to be looked up inside; the agent's ids above
+    /// count where it turns out to be root.
+    pub user: Option<String>,
     /// Seconds after which the guest ends, and the container with it.
     pub lifetime: u64,
     /// The limit of open files in each process (`RLIMIT_NOFILE`, soft and hard).
@@ -366,6 +369,8 @@ pub enum FailureKind {
 /// What is in force, seen from inside by a process that was made exactly as a program of the agent is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
+    /// Whom the guest takes for the agent; none where the image does not know the user that it names.
+    pub identity: Option<Identity>,
     /// The agent's process.
     pub agent: ProcessStatus,
     /// The guest's own process.

@@ -23,8 +23,8 @@ pub struct SandboxRequest {
     pub branch: Option<Branch>,
     /// What the agent works on.
     pub workspace: Option<Workspace>,
-    /// Whom the agent runs as.
-    pub agent: AgentUser,
+    /// Whom the agent runs as; the image's own user if nothing is said, or 1000:1000 where that is root.
+    pub agent: Option<AgentUser>,
     /// How much the sandbox may use.
     pub limits: LimitsRequest,
     /// What the root file system is; by default writable where the policy allows it.
@@ -53,7 +53,7 @@ impl SandboxRequest {
             repository: None,
             branch: None,
             workspace: None,
-            agent: AgentUser::default(),
+            agent: None,
             limits: LimitsRequest::default(),
             root: None,
             network: NetworkRequest::None,

@@ -13,7 +13,8 @@ use crate::{
     UserNamespaceRule, Workspace,
 };
 
-/// Describes a sandbox that a policy has agreed to, in full: every default is filled in.
+/// Describes a sandbox that a policy has agreed to, in full: every default is filled in, but for what only the image
+/// can tell.
 ///
 /// As JSON it lists the names of the environment's variables, never their values.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -25,7 +26,7 @@ pub struct SandboxSpec {
     pub(crate) image: ImageRef,
     pub(crate) pull: PullRule,
     pub(crate) workspace: Option<Workspace>,
-    pub(crate) agent: AgentUser,
+    pub(crate) agent: Option<AgentUser>,
     pub(crate) limits: Limits,
     pub(crate) root: RootFilesystem,
     pub(crate) tmpfs: Vec<Tmpfs>,
@@ -74,8 +75,8 @@ impl SandboxSpec {
         self.workspace.as_ref()
     }
 
-    /// Returns whom the agent runs as.
-    pub fn agent(&self) -> AgentUser {
+    /// Returns whom the agent runs as; none where that is the image's own user.
+    pub fn agent(&self) -> Option<AgentUser> {
         self.agent
     }
 

@@ -25,6 +25,7 @@ mod start;
 mod state;
 mod store;
 mod unpack;
+mod user;
 
 use std::io::Read;
 use std::path::PathBuf;

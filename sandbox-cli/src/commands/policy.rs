@@ -89,7 +89,7 @@ fn request(arguments: &SandboxArgs) -> Result<SandboxRequest> {
         request.environment.insert(name, variable.value.parse().map_err(invalid)?);
     }
     request.credentials = arguments.credential.iter().map(|argument| argument.name.clone()).collect();
-    request.agent = arguments.user.unwrap_or_default();
+    request.agent = arguments.user;
     request.limits = limits(arguments);
     request.root = arguments.read_only.then_some(RootFilesystem::ReadOnly);
     request.repository.clone_from(&arguments.repo);

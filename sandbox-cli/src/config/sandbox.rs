@@ -26,7 +26,8 @@ pub(crate) struct Wanted {
     pub(crate) egress: Option<EgressProxy>,
     credentials: Vec<CredentialName>,
     image: String,
-    agent: AgentUser,
+    /// Whom the agent runs as; the image's own user if nothing is said.
+    agent: Option<AgentUser>,
     workspace: Option<WorkspaceDirectory>,
     arguments: SandboxArgs,
     tokens: Tokens,
@@ -46,7 +47,7 @@ impl Config {
                 .with_hint("name one, as in --image debian:12, or set SANDBOX_IMAGE")
         })?;
         let workspace = arguments.workspace.clone();
-        let agent = arguments.user.unwrap_or_else(|| default_agent(workspace.as_ref().map(|it| it.path.as_path())));
+        let agent = arguments.user.or_else(|| default_agent(workspace.as_ref().map(|it| it.path.as_path())));
         let audit = arguments.audit.as_deref().map(Audit::open).transpose()?;
         let credentials = Credentials::named(&arguments.credential)?;
         let asked = credentials.names().cloned().collect();
@@ -95,9 +96,11 @@ impl Wanted {
             .run_root(config.run_root.clone())
             .policy(policy)
             .image(image)
-            .agent(agent)
             .limits(limits)
             .events(sink);
+        if let Some(agent) = agent {
+            builder = builder.agent(agent);
+        }
         if let Some(WorkspaceDirectory { path, access }) = workspace {
             builder = builder.workspace_with(path, access);
         }
@@ -133,16 +136,18 @@ impl Wanted {
             return None;
         }
         let data = std::fs::metadata(path).ok()?;
-        let bit = if data.uid() == self.agent.uid() {
+        let (uid, gid) = self.agent.map_or((None, None), |agent| (Some(agent.uid()), Some(agent.gid())));
+        let bit = if uid == Some(data.uid()) {
             0o200
-        } else if data.gid() == self.agent.gid() {
+        } else if gid == Some(data.gid()) {
             0o020
         } else {
             0o002
         };
         (data.mode() & bit == 0).then(|| {
-            let (path, agent, uid, gid) = (path.display(), self.agent, data.uid(), data.gid());
-            format!("the agent {agent} cannot write the workspace {path}, which belongs to {uid}:{gid}; see --user")
+            let (path, uid, gid) = (path.display(), data.uid(), data.gid());
+            let agent = self.agent.map_or_else(String::new, |agent| format!(" {agent}"));
+            format!("the agent{agent} cannot write the workspace {path}, which belongs to {uid}:{gid}; see --user")
         })
     }
 }
@@ -160,9 +165,9 @@ pub(crate) fn limits(arguments: &SandboxArgs) -> LimitsRequest {
 }
 
 /// The workspace's owner, so that what the agent writes is the owner's; root's workspace has none that could be agent.
-fn default_agent(workspace: Option<&Path>) -> AgentUser {
+fn default_agent(workspace: Option<&Path>) -> Option<AgentUser> {
     let owner = workspace.and_then(|path| std::fs::metadata(path).ok());
-    owner.and_then(|data| AgentUser::new(data.uid(), data.gid()).ok()).unwrap_or_default()
+    owner.and_then(|data| AgentUser::new(data.uid(), data.gid()).ok())
 }
 
 #[cfg(test)]
@@ -171,11 +176,11 @@ mod tests {
 
     #[test]
     fn the_agent_is_the_workspaces_owner_where_that_can_be() {
-        assert_eq!(default_agent(None), AgentUser::default());
-        assert_eq!(default_agent(Some(Path::new("/"))), AgentUser::default());
+        assert_eq!(default_agent(None), None);
+        assert_eq!(default_agent(Some(Path::new("/"))), None);
         let directory = tempfile::tempdir().unwrap();
         let owner = std::fs::metadata(directory.path()).unwrap();
-        let expected = AgentUser::new(owner.uid(), owner.gid()).unwrap_or_default();
+        let expected = AgentUser::new(owner.uid(), owner.gid()).ok();
         assert_eq!(default_agent(Some(directory.path())), expected);
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use sandbox_guest::wire::{GUEST_DIRECTORY, Mount, Observed};
+use sandbox_guest::wire::{GUEST_DIRECTORY, Identity, Mount, Observed};
 use sandbox_policy::{Access, Control, LinuxCapability, RootFilesystem, SUDO_CAPABILITIES, SandboxSpec};
 
 use crate::guest::shown;
@@ -66,10 +66,18 @@ impl Seen<'_> {
     }
 
     fn agent_user(&self) -> Comparison {
-        let (uid, gid) = (self.spec.agent().uid(), self.spec.agent().gid());
         let agent = &self.inside.agent;
+        // Where the image names its user, the guest has looked up who that is.
+        let asked = match self.wiring.agent.ids() {
+            Some(ids) => Some(Identity { uid: ids.uid(), gid: ids.gid() }),
+            None => self.inside.identity,
+        };
+        let Some(Identity { uid, gid }) = asked else {
+            return found("nobody of that name", false).asked("the image's user");
+        };
         let others = agent.groups.iter().filter(|group| **group != gid).count();
-        let holds = agent.uid == [uid; 4] && agent.gid == [gid; 4] && others == 0;
+        let is_whom_it_takes = self.inside.identity == asked && uid != 0 && gid != 0;
+        let holds = agent.uid == [uid; 4] && agent.gid == [gid; 4] && others == 0 && is_whom_it_takes;
         found(format!("{}:{}, {others} other groups", agent.uid[0], agent.gid[0]), holds)
             .asked(format!("{uid}:{gid}, 0 other groups"))
     }

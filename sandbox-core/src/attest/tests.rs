@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use sandbox_guest::wire::{CgroupLimits, Mount, Observed, ProcessStatus};
+use sandbox_guest::wire::{CgroupLimits, Identity, Mount, Observed, ProcessStatus};
 use sandbox_policy::{
-    Access, Capabilities, Control, GuestPath, HostPath, Policy, RootFilesystem, SandboxRequest, SandboxSpec,
+    Access, AgentUser, Capabilities, Control, GuestPath, HostPath, Policy, RootFilesystem, SandboxRequest, SandboxSpec,
     SudoRequest, Support, Workspace,
 };
 
 use super::{Attestation, Verdict};
-use crate::{Bind, EffectiveSettings, ErrorKind, Image, Owner, SandboxId, Setting, Wiring};
+use crate::{Agent, Bind, EffectiveSettings, ErrorKind, Image, Owner, SandboxId, Setting, Wiring};
 
 /// A specification of a sandbox with everything that the lies are about, on a machine that lacks some controls.
 fn spec(policy: &Policy, lacking: &[Control]) -> SandboxSpec {
@@ -32,7 +32,8 @@ fn wiring() -> Wiring {
     Wiring {
         sandbox: SandboxId::random().unwrap(),
         owner: Owner::current().unwrap(),
-        image: Image { id: reference.to_string(), reference },
+        image: Image { id: reference.to_string(), reference, user: None },
+        agent: Agent::Ids(AgentUser::default()),
         guest_directory: "/run/sandbox/x/guest".into(),
         file_system: crate::FileSystem::Shared,
     }
@@ -55,6 +56,7 @@ fn honest() -> (Observed, EffectiveSettings) {
     };
     let guest = ProcessStatus { uid: [0; 4], gid: [0; 4], capabilities: [0, 0x1e0, 0x1e0, 0x1e0, 0], ..agent.clone() };
     let inside = Observed {
+        identity: Some(Identity { uid: 1000, gid: 1000 }),
         agent,
         guest,
         cgroup: CgroupLimits {
@@ -115,10 +117,12 @@ fn what_is_as_asked_holds() {
 
 type Lie = fn(&mut Observed, &mut EffectiveSettings);
 
-const LIES: [(Control, Lie); 32] = [
+const LIES: [(Control, Lie); 34] = [
     (Control::AgentUser, |inside, _| inside.agent.uid = [1000, 0, 1000, 1000]),
     (Control::AgentUser, |inside, _| inside.agent.gid[3] = 0),
     (Control::AgentUser, |inside, _| inside.agent.groups = vec![0]),
+    (Control::AgentUser, |inside, _| inside.identity = Some(Identity { uid: 7, gid: 7 })),
+    (Control::AgentUser, |inside, _| inside.identity = None),
     (Control::CapabilityDrop, |inside, _| inside.agent.capabilities[3] = 1 << 21),
     (Control::CapabilityDrop, |inside, _| inside.guest.capabilities[1] |= 1 << 21),
     (Control::CapabilityDrop, |_, outside| outside.capabilities = Some(vec!["SYS_ADMIN".to_owned()])),
@@ -219,7 +223,7 @@ fn the_machines_own_programs_are_mounted_for_their_image_alone() {
     let (mut inside, outside) = honest();
     inside.mounts.push(mount("/usr", "overlay", true));
     let spec = spec(&Policy::standard(), &[]);
-    let image = Image { reference: "host".parse().unwrap(), id: "host".to_owned() };
+    let image = Image { reference: "host".parse().unwrap(), id: "host".to_owned(), user: None };
     let host = Wiring { image, ..wiring() };
     Attestation::compare(&spec, &host, &inside, &outside).verify().unwrap();
     assert!(Attestation::compare(&spec, &wiring(), &inside, &outside).verify().is_err());

@@ -205,7 +205,7 @@ impl Runtime for FakeRuntime {
                 if spec.pull() == PullRule::Never { "the policy forbids to pull it" } else { "nothing can be pulled" };
             return Err(Error::new(ErrorKind::ImageMissing, format!("image {reference} is not there, and {how}")));
         }
-        Ok(Image { id: reference.to_string(), reference })
+        Ok(Image { id: reference.to_string(), reference, user: None })
     }
 
     async fn create(&self, _: &SandboxSpec, wiring: &Wiring) -> Result<ContainerId> {

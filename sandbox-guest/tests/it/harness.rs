@@ -35,6 +35,7 @@ pub(crate) fn setup() -> Setup {
     Setup {
         protocol: PROTOCOL,
         agent: agent(),
+        user: None,
         lifetime: 600,
         open_files: 256,
         environment: Vec::new(),

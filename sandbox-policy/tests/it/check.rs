@@ -50,7 +50,7 @@ fn every_default_is_filled_in() {
     assert_eq!(spec.policy_name(), "standard");
     assert_eq!(spec.limits(), policy.limits());
     assert_eq!(spec.pull(), PullRule::IfMissing);
-    assert_eq!(spec.agent().to_string(), "1000:1000");
+    assert_eq!(spec.agent(), None);
     assert_eq!(spec.root(), RootFilesystem::Writable);
     assert_eq!(spec.network(), NetworkRequest::None);
     assert_eq!(spec.sudo(), SudoRule::Deny);

@@ -66,9 +66,10 @@ impl Machine {
         let layered = layout.find()?;
         let fresh = self.store.temporary_path()?;
         let imported = layered.unpack(&layout, &fresh).and_then(|()| {
-            let image = Image { reference: reference.clone(), id: layered.id.clone() };
-            self.keep(&fresh, &image, &Configuration { environment: layered.environment.clone() })?;
-            Ok(image)
+            let image = Image { reference: reference.clone(), id: layered.id.clone(), user: None };
+            let (environment, user) = (layered.environment.clone(), layered.user.clone());
+            self.keep(&fresh, &image, &Configuration { environment, user })?;
+            self.with_user(image)
         });
         if imported.is_err() {
             // What cannot be removed now is swept later.
@@ -83,6 +84,7 @@ impl Machine {
 struct Layered {
     id: String,
     environment: Vec<String>,
+    user: Option<String>,
     /// Each layer's file, and the digest of its content once it is not compressed.
     layers: Vec<(String, String)>,
 }
@@ -103,13 +105,15 @@ impl Layered {
             let (files, named) = (files.len(), rootfs.diff_ids.len());
             return Err(invalid(format!("it has {files} layers and names {named}, up to {MAX_LAYERS} are allowed")));
         }
-        let environment = config.and_then(|config| config.env).unwrap_or_default();
+        let Execution { env, user } = config.unwrap_or_default();
+        let environment = env.unwrap_or_default();
         let is_variable = |text: &String| text.find('=').is_some_and(|at| at > 0) && !text.contains('\0');
         if environment.iter().map(String::len).sum::<usize>() > MAX_ENVIRONMENT || !environment.iter().all(is_variable)
         {
             return Err(invalid(format!("its environment is not NAME=value, {MAX_ENVIRONMENT} bytes in all")));
         }
-        Ok(Self { id, environment, layers: files.into_iter().zip(rootfs.diff_ids).collect() })
+        let user = user.filter(|user| !user.is_empty());
+        Ok(Self { id, environment, user, layers: files.into_iter().zip(rootfs.diff_ids).collect() })
     }
 
     fn unpack(&self, layout: &Layout, fresh: &Path) -> Result<()> {
@@ -276,10 +280,11 @@ struct Described {
     rootfs: Layers,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Execution {
     env: Option<Vec<String>>,
+    user: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

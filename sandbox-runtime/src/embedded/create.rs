@@ -55,7 +55,15 @@ impl Machine {
     }
 
     fn record(&self, spec: &SandboxSpec, wiring: &Wiring) -> Result<Record> {
-        let agent = (spec.agent().uid(), spec.agent().gid());
+        let agent = wiring.agent.ids().ok_or_else(|| {
+            let image = &wiring.image.reference;
+            Error::new(
+                ErrorKind::ImageInvalid,
+                format!("image {image} names a user whom its /etc/passwd does not know"),
+            )
+            .with_hint("name the user that the agent runs as (`--user`, `SandboxBuilder::agent`)")
+        })?;
+        let agent = (agent.uid(), agent.gid());
         let image = self.image(&wiring.image, agent)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let mut binds =

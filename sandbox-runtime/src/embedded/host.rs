@@ -43,7 +43,7 @@ impl HostImage {
         };
         let is_tree = |path: &&str| fs::symlink_metadata(path).is_ok_and(|data| data.is_dir());
         let trees = TREES.into_iter().filter(is_tree).map(PathBuf::from).collect();
-        Ok(Unpacked { rootfs, trees, environment: Vec::new() })
+        Ok(Unpacked { rootfs, trees, environment: Vec::new(), user: None })
     }
 }
 

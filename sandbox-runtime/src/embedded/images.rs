@@ -15,6 +15,7 @@ use super::host::HOST_IMAGE;
 use super::removal::remove;
 use super::store::{Store, unusable};
 use super::unpack::{Owners, Whiteouts, unpack};
+use super::user;
 
 /// An image that is ready to be mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(super) struct Unpacked {
     pub(super) trees: Vec<PathBuf>,
     /// Its environment, as `NAME=value`.
     pub(super) environment: Vec<String>,
+    /// Its user, as it says it.
+    pub(super) user: Option<String>,
 }
 
 /// What an image says beside its files.
@@ -32,6 +35,9 @@ pub(super) struct Unpacked {
 pub(super) struct Configuration {
     /// The environment, as `NAME=value`.
     pub(super) environment: Vec<String>,
+    /// The user, as the image says it.
+    #[serde(default)]
+    pub(super) user: Option<String>,
 }
 
 /// What a name means.
@@ -50,11 +56,18 @@ impl Machine {
             None if reference.to_string() == HOST_IMAGE => Some(HOST_IMAGE.to_owned()),
             None => read_name(&self.store, reference)?,
         };
-        let image = id.map(|id| Image { reference: reference.clone(), id });
-        match image {
-            Some(image) if image.id == HOST_IMAGE || self.unpacked(&image).is_ok() => Ok(image),
-            _ => Err(missing(reference)),
+        match id.map(|id| Image { reference: reference.clone(), id, user: None }) {
+            Some(image) if image.id == HOST_IMAGE => Ok(image),
+            Some(image) => self.with_user(image).map_err(|_| missing(reference)),
+            None => Err(missing(reference)),
         }
+    }
+
+    /// Says who an image's user is, by number: ids must be known before a container is made.
+    pub(super) fn with_user(&self, image: Image) -> Result<Image> {
+        let Unpacked { rootfs, user, .. } = self.unpacked(&image)?;
+        let user = user.map(|named| user::numbered(&rootfs, &named).unwrap_or(named));
+        Ok(Image { user, ..image })
     }
 
     /// Finds an image's files, for an agent of a user and a group.
@@ -70,11 +83,11 @@ impl Machine {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing(&image.reference)),
             Err(error) => return Err(unusable(&directory, error)),
         };
-        let Configuration { environment } = serde_json::from_slice(&text).map_err(|error| {
+        let Configuration { environment, user } = serde_json::from_slice(&text).map_err(|error| {
             let message = format!("image {} was kept by something else", image.reference);
             Error::new(ErrorKind::ImageInvalid, message).with_source(error)
         })?;
-        Ok(Unpacked { rootfs: directory.join(ROOTFS), trees: Vec::new(), environment })
+        Ok(Unpacked { rootfs: directory.join(ROOTFS), trees: Vec::new(), environment, user })
     }
 
     /// Unpacks an archive of a root file system, and gives it a name.
@@ -82,7 +95,7 @@ impl Machine {
         nameable(reference)?;
         let fresh = self.store.temporary_path()?;
         let imported = unpack_rootfs(archive, &fresh).and_then(|id| {
-            let image = Image { reference: reference.clone(), id };
+            let image = Image { reference: reference.clone(), id, user: None };
             self.keep(&fresh, &image, &Configuration::default())?;
             Ok(image)
         });

@@ -110,6 +110,7 @@ impl Engine {
             return Err(invalid(what).with_hint("use an image for this machine"));
         }
         let config = inspected.config.unwrap_or_default();
+        let user = config.user.filter(|user| !user.is_empty());
         let labels = config.labels.unwrap_or_default();
         if let Some(label) = [LABEL_SANDBOX, LABEL_OWNER].into_iter().find(|label| labels.contains_key(*label)) {
             // Containers take over their image's labels, and by these a reaper knows what it may remove.
@@ -123,7 +124,7 @@ impl Engine {
             return Err(invalid(format!("declares volumes ({volumes}), which no limit bounds"))
                 .with_hint("build it without VOLUME, or export a container of it and import that"));
         }
-        Ok(Image { reference: reference.clone(), id })
+        Ok(Image { reference: reference.clone(), id, user })
     }
 
     async fn pull(&self, reference: &ImageRef, name: &Name, events: &Events) -> Result<()> {

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use bollard::Docker;
 use sandbox_core::testkit::Recorder;
-use sandbox_core::{Events, Image, Owner, Runtime, SandboxId, Wiring};
+use sandbox_core::{Agent, Events, Image, Owner, Runtime, SandboxId, Wiring};
 use sandbox_policy::{
-    Capabilities, Control, ImageRef, ImageRule, Policy, PullRule, SandboxRequest, SandboxSpec, Support,
+    AgentUser, Capabilities, Control, ImageRef, ImageRule, Policy, PullRule, SandboxRequest, SandboxSpec, Support,
 };
 use sandbox_runtime::{DockerRuntime, PodmanRuntime};
 
@@ -94,6 +94,7 @@ pub(crate) fn wiring(image: Image, directory: &Path) -> Wiring {
         sandbox: SandboxId::random().unwrap(),
         owner: Owner::current().unwrap(),
         image,
+        agent: Agent::Ids(AgentUser::default()),
         guest_directory: directory.to_owned(),
         file_system: sandbox_core::FileSystem::Shared,
     }

@@ -140,7 +140,7 @@ async fn an_engine_that_stops_answering_is_late() {
     let directory = tempfile::tempdir().unwrap();
     late(60, async |engine| {
         let spec = spec(&engine, "a".parse().unwrap(), PullRule::Never);
-        let image = Image { reference: spec.image().clone(), id: "sha256:0".to_owned() };
+        let image = Image { reference: spec.image().clone(), id: "sha256:0".to_owned(), user: None };
         engine.create(&spec, &wiring(image, directory.path())).await
     })
     .await;
@@ -174,7 +174,7 @@ async fn a_full_disk_is_told_as_such() {
     let directory = tempfile::tempdir().unwrap();
     let (created, pulled) = with(answer, async |engine| {
         let spec = spec(&engine, "a".parse().unwrap(), PullRule::IfMissing);
-        let image = Image { reference: spec.image().clone(), id: "sha256:0".to_owned() };
+        let image = Image { reference: spec.image().clone(), id: "sha256:0".to_owned(), user: None };
         let created = engine.create(&spec, &wiring(image, directory.path())).await;
         (created, engine.resolve(&spec, &crate::engine::events()).await)
     })

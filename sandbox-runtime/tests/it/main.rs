@@ -17,5 +17,6 @@ mod remote;
 #[cfg(target_arch = "x86_64")]
 mod seccomp;
 mod termination;
+mod users;
 mod whole;
 mod work;

@@ -4,8 +4,7 @@ use sandbox_core::policy::{Control, Policy, PullRule};
 use sandbox_core::testkit::FakeRuntime;
 use sandbox_core::testkit::contract::Fixture;
 use sandbox_core::{
-    ContainerId, ErrorKind, FileSystem, Owner, RunRoot, Runtime as _, Sandbox, SandboxId, Setting, Status, Verdict,
-    Wiring, reap,
+    ContainerId, ErrorKind, Owner, RunRoot, Runtime as _, Sandbox, SandboxId, Setting, Status, Verdict, Wiring, reap,
 };
 use sandbox_runtime::guest_program;
 use testcontainers::runners::AsyncRunner as _;
@@ -93,8 +92,7 @@ async fn leave_behind(fixture: &Fixture, owner: Owner) -> (SandboxId, ContainerI
     std::fs::create_dir_all(directory.join("guest")).unwrap();
     std::fs::write(directory.join("owner"), owner.to_string()).unwrap();
     let image = engine::resolve(&engine, &spec).await;
-    let wiring =
-        Wiring { sandbox, owner, image, guest_directory: directory.join("guest"), file_system: FileSystem::Shared };
+    let wiring = Wiring { sandbox, owner, ..engine::wiring(image, &directory.join("guest")) };
     let container = engine.create(&spec, &wiring).await.unwrap();
     (sandbox, container)
 }

@@ -34,7 +34,7 @@ fn errors(output: &Output) -> String {
 async fn assert_agent_has_nothing(sandbox: &Sandbox) {
     let seen = text(sandbox, "grep -E '^(Uid|Cap|NoNewPrivs)' /proc/self/status | tr -s '\\t\\n' ' '").await;
     let none = "0000000000000000";
-    let uid = sandbox.spec().agent().uid();
+    let uid = sandbox.agent().uid();
     let expected = format!(
         "Uid: {uid} {uid} {uid} {uid} CapInh: {none} CapPrm: {none} CapEff: {none} CapBnd: {none} CapAmb: {none} NoNewPrivs: 1"
     );
@@ -141,7 +141,7 @@ pub async fn sudo_any_is_root_inside_and_no_further(fixture: &Fixture) {
     let Some(sandbox) = offered(fixture, SudoRule::Any, &Recorder::default()).await else { return };
     for (command, shows) in [
         ("sudo id -u", "0"),
-        ("sudo sh -c 'echo $HOME $USER $SUDO_UID $MINE'", &format!("/root root {}", sandbox.spec().agent().uid())),
+        ("sudo sh -c 'echo $HOME $USER $SUDO_UID $MINE'", &format!("/root root {}", sandbox.agent().uid())),
         ("MINE=1 sudo -E sh -c 'echo $MINE $HOME'", "1 /root"),
         ("sudo MINE=2 sh -c 'echo $MINE'", "2"),
         ("cd /usr && sudo pwd", "/usr"),
@@ -157,7 +157,7 @@ pub async fn sudo_any_is_root_inside_and_no_further(fixture: &Fixture) {
         // Set-id bits give nothing to who may gain no privilege.
         (
             "sudo cp /usr/bin/id /usr/bin/id2 && sudo chmod 4755 /usr/bin/id2 && id2 -u",
-            &sandbox.spec().agent().uid().to_string(),
+            &sandbox.agent().uid().to_string(),
         ),
         (
             "sudo mount -t tmpfs x /mnt 2>/dev/null; sudo mknod /root/d b 8 0 2>/dev/null; sudo ls /root /mnt | grep -c '^d$'",

@@ -6,9 +6,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use sandbox_core::policy::Policy;
+use sandbox_core::policy::{AgentUser, Policy};
 use sandbox_core::{
-    ContainerId, ContainerStatus, ErrorKind, Owner, RunRoot, Runtime as _, SandboxId, Wiring, own_capabilities, reap,
+    Agent, ContainerId, ContainerStatus, ErrorKind, Owner, RunRoot, Runtime as _, SandboxId, Wiring, own_capabilities,
+    reap,
 };
 
 use super::{IMAGE, fixture, runtime, state};
@@ -130,6 +131,7 @@ async fn a_container_that_was_never_started_is_found_and_removed() {
         sandbox: SandboxId::random().unwrap(),
         owner: Owner { start: me.start + 1, ..me },
         image: runtime.resolve(&spec, &engine::events()).await.unwrap(),
+        agent: Agent::Ids(AgentUser::default()),
         guest_directory: directory.path().to_owned(),
         file_system: sandbox_core::FileSystem::Shared,
     };
