@@ -81,6 +81,13 @@ launch() {
             ' hide dockerd --bridge none --tlsverify --tlscacert "$root/tls/ca.pem" \
                 --tlscert "$root/tls/server-cert.pem" --tlskey "$root/tls/server-key.pem" --host "$(inner)" "${options[@]}"
             ;;
+        docker-gvisor)
+            mkdir -p "$root"
+            gvisor_settings
+            docker_options docker-gvisor
+            # In a network namespace of its own, for the reason below.
+            spawn docker-gvisor unshare --net dockerd --bridge none --config-file "$root/daemon.json" "${options[@]}"
+            ;;
         docker-remap)
             make_user
             mkdir -p "$root"
@@ -177,6 +184,17 @@ docker_options() {
         --iptables=false --ip6tables=false --ip-masq=false --ip-forward=false
         --shutdown-timeout 5 --log-level warn
     )
+}
+
+# What gVisor is told beside what Docker tells it (https://gvisor.dev/docs/user_guide/quick_start/docker/): to apply the
+# filter of system calls inside, and to make no network, which it cannot where Docker makes none either.
+gvisor_settings() {
+    local runsc
+    runsc=$(command -v runsc || printf '%s\n' "$state/runsc/usr/bin/runsc")
+    [[ -x $runsc ]] || die "runsc is not on the PATH: run scripts/install"
+    cat >"$root/daemon.json" <<JSON
+{"runtimes": {"runsc": {"path": "$runsc", "runtimeArgs": ["--oci-seccomp", "--network=none"]}}}
+JSON
 }
 
 # Podman raises limits to what it thinks is usual, which fails without CAP_SYS_RESOURCE, and crun refuses control
@@ -281,7 +299,7 @@ clean_up() {
 is_left() {
     local arguments cgroups
     case $(readlink "$1/exe" 2>/dev/null || true) in
-        */conmon | */containerd | */containerd-shim* | */dockerd | */podman | */rootlesskit)
+        */runsc | */conmon | */containerd | */containerd-shim* | */dockerd | */podman | */rootlesskit)
             arguments=$(tr '\0' ' ' 2>/dev/null <"$1/cmdline") || return 1
             [[ $arguments == *"$root/"* ]] && return
             ;;

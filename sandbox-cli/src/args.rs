@@ -8,7 +8,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use sandbox_policy::{AgentUser, Branch, ByteSize, Control, CpuCount, ImageRef, OpenFiles, ProcessCount, RepoId, Span};
+use sandbox_policy::{
+    AgentUser, Branch, ByteSize, Control, CpuCount, ImageRef, Isolation, OpenFiles, ProcessCount, RepoId, Span,
+};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use github::{
@@ -161,6 +163,10 @@ pub(crate) struct SandboxArgs {
     /// Make the root file system read-only
     #[arg(long)]
     pub(crate) read_only: bool,
+    /// What stands between the sandbox and the kernel: standard, or gvisor where Docker has its runtime runsc [default: what
+    /// the policy requires]
+    #[arg(long, value_name = "WORD")]
+    pub(crate) isolation: Option<Isolation>,
     /// Set an environment variable inside; may be repeated
     #[arg(short, long = "env", value_name = "KEY=VALUE")]
     pub(crate) environment: Vec<Variable>,

@@ -19,7 +19,7 @@ use secrecy::SecretString;
 pub(crate) use engine::Choice;
 pub(crate) use github::{TokenStores, Tokens};
 pub(crate) use policy::Chosen;
-pub(crate) use sandbox::{limits, network};
+pub(crate) use sandbox::{isolation, limits, network};
 
 use crate::args::Global;
 use crate::render::{Form, Screen, Volume};

@@ -151,7 +151,7 @@ async fn start(
         let _ = steps.try_send(step.clone());
     });
     let mut starting = Box::pin(async {
-        let runtime: Arc<dyn Runtime> = config.connect().await?;
+        let runtime: Arc<dyn Runtime> = config.connect(wanted.isolation()).await?;
         let warnings = [wanted.warning(&*runtime), wanted.find_tokens(config).await?];
         for warning in warnings.into_iter().flatten() {
             tell(stream, &News::Warning(warning)).await.map_err(|_| abandoned())?;

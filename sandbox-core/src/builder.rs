@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use sandbox_policy::{
     Access, AgentUser, Branch, CredentialName, DEFAULT_WORKSPACE_PATH, Egress, EnvName, EnvValue, GuestPath, HostPath,
-    ImageRef, LimitsRequest, NetworkRequest, ParseError, Policy, RepoId, RootFilesystem, SandboxRequest, Scope,
-    SudoRequest, Workspace,
+    ImageRef, Isolation, LimitsRequest, NetworkRequest, ParseError, Policy, RepoId, RootFilesystem, SandboxRequest,
+    Scope, SudoRequest, Workspace,
 };
 
 use crate::lifecycle::{self, Plan};
@@ -47,6 +47,7 @@ pub struct SandboxBuilder {
     agent: Option<AgentUser>,
     limits: LimitsRequest,
     root: Option<RootFilesystem>,
+    isolation: Option<Isolation>,
     network: NetworkRequest,
     egress: Option<Egress>,
     credentials: BTreeSet<CredentialName>,
@@ -72,6 +73,7 @@ impl SandboxBuilder {
             agent: None,
             limits: LimitsRequest::default(),
             root: None,
+            isolation: None,
             network: NetworkRequest::None,
             egress: None,
             credentials: BTreeSet::new(),
@@ -147,6 +149,13 @@ impl SandboxBuilder {
     /// Asks for a root file system of this kind.
     pub fn root(mut self, root: RootFilesystem) -> Self {
         self.root = Some(root);
+        self
+    }
+
+    /// Asks for this to stand between the sandbox and the host's kernel, where the policy requires no more; the runtime must
+    /// have been told of it too, as in `DockerRuntime::with_gvisor`.
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.isolation = Some(isolation);
         self
     }
 
@@ -245,6 +254,7 @@ impl SandboxBuilder {
         request.agent = self.agent;
         request.limits = self.limits;
         request.root = self.root;
+        request.isolation = self.isolation;
         request.network = self.network;
         request.egress = self.egress;
         request.credentials = self.credentials;

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use sandbox_guest::frame::{Incoming, Outgoing};
 use sandbox_guest::wire::{Hello, Identity, MAX_TO_GUEST, MAX_TO_HOST, PROTOCOL, Reply, Request, Setup, Sudo};
 use sandbox_policy::{
-    AgentUser, Capabilities, Control, Policy, ProtectionRule, SandboxRequest, SandboxSpec, SudoRule, Support,
-    Workspace, WorkspaceKind,
+    AgentUser, Capabilities, Control, Isolation, Policy, ProtectionRule, SandboxRequest, SandboxSpec, SudoRule,
+    Support, Workspace, WorkspaceKind,
 };
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
@@ -256,7 +256,8 @@ impl Start<'_> {
             }
             (None, None) => return Err(Error::new(ErrorKind::Engine, "there is no way to the guest")),
         };
-        let channel = greet(channel, &spec, &wiring.agent, environment, self.plan.connect_within).await?;
+        let channel =
+            greet(channel, &spec, (&wiring.agent, runtime.isolation()), environment, self.plan.connect_within).await?;
         let guest = Guest::new(channel, Some(events.clone()));
         let (agent, attestation) = self.attest(&guest, &spec, &container, &wiring).await?;
         for gateway in self.teardown.gateways() {
@@ -381,7 +382,7 @@ fn abandoned() -> Error {
 async fn greet(
     channel: UnixStream,
     spec: &SandboxSpec,
-    agent: &Agent,
+    (agent, isolation): (&Agent, Isolation),
     environment: Vec<(String, String)>,
     within: Duration,
 ) -> Result<UnixStream> {
@@ -403,6 +404,8 @@ async fn greet(
             lifetime: spec.limits().lifetime.as_seconds().into(),
             open_files: spec.limits().open_files.get().into(),
             environment: environment.into_iter().map(|(name, value)| (name.into_bytes(), value.into_bytes())).collect(),
+            // gVisor's processes are its own to count: to the host's kernel they are threads of it.
+            processes: (isolation == Isolation::Gvisor).then(|| spec.limits().processes.get().into()),
             sudo: if spec.sudo() == SudoRule::Deny { Sudo::Denied } else { Sudo::Offered },
         };
         let frame = Outgoing::new(&setup, MAX_TO_GUEST).map_err(broken)?;

@@ -9,7 +9,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use sandbox_policy::{Capabilities, ImageRef, SandboxSpec};
+use sandbox_guest::wire::CgroupLimits;
+use sandbox_policy::{Capabilities, ImageRef, Isolation, SandboxSpec};
 use serde::Serialize;
 
 use crate::{Agent, Error, ErrorKind, Events, Owner, Result, SandboxId};
@@ -29,6 +30,11 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     /// How the guest is spoken to.
     fn transport(&self) -> Transport {
         Transport::Socket
+    }
+
+    /// What stands between its containers and the host's kernel.
+    fn isolation(&self) -> Isolation {
+        Isolation::Standard
     }
 
     /// Whether the engine sees this machine's files.
@@ -234,6 +240,11 @@ pub struct EffectiveSettings {
     pub milli_cpus: Option<u64>,
     /// Processes and threads.
     pub pids: Option<u64>,
+    /// What stands between the container and the host's kernel.
+    pub isolation: Option<Isolation>,
+    /// The limits of the control group around the container, as the host's own kernel has them; only where none can be seen
+    /// inside.
+    pub cgroup: Option<CgroupLimits>,
     /// Bytes that the container's own layer may hold.
     pub disk: Option<u64>,
     /// Whether the root file system is read-only.

@@ -61,9 +61,16 @@ fn observe(guest: &Guest) -> Result<Observed, Failure> {
         uid_map: parse_id_map(&file("/proc/self/uid_map")?),
         interfaces: parse_interfaces(&file("/proc/net/dev")?),
         mounts: parse_mounts(&mounts).take(MAX_ENTRIES).map(mount).collect(),
+        kernel: kernel(),
         root_writable: !root.f_flag.contains(StatVfsMountFlags::RDONLY),
         remaining: guest.ends.saturating_duration_since(Instant::now()).as_secs(),
     })
+}
+
+/// The kernel that answers, in its own words.
+fn kernel() -> String {
+    let uname = rustix::system::uname();
+    format!("{} {}", uname.release().to_string_lossy(), uname.version().to_string_lossy())
 }
 
 /// What the agent's process sees of itself.
@@ -102,7 +109,11 @@ fn report(guest: &Guest, writer: &mut File) -> io::Result<()> {
             numbers.extend(value.unwrap_or(u64::MAX).to_le_bytes());
         }
     }
-    let status = read("/proc/self/status")?;
+    let mut status = read("/proc/self/status")?;
+    // gVisor leaves the line out, and knows the answer all the same.
+    if sys::no_new_privileges() {
+        status.extend_from_slice(b"\nNoNewPrivs:\t1\n");
+    }
     // Last, since one of them may leave the process in a place of its own.
     let through = sys::get_through().map(u8::from);
     writer.write_all(&[numbers, through.to_vec(), status].concat())

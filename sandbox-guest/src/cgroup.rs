@@ -4,6 +4,7 @@
 //! the container's own group at its top, without one a subdirectory of it is named by `/proc/self/cgroup`.
 
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -70,6 +71,12 @@ pub(crate) fn limits() -> CgroupLimits {
         cpu_quota,
         cpu_period,
     }
+}
+
+/// Sets the most processes and threads of this process's group.
+pub(crate) fn limit_processes(most: u64) -> io::Result<()> {
+    let group = Groups::read().find("pids").ok_or(io::ErrorKind::NotFound)?;
+    std::fs::write(group.directory.join("pids.max"), most.to_string())
 }
 
 /// Reads one limit: `max`, `-1` and the greatest values are none.

@@ -179,6 +179,7 @@ mod tests {
             protocol: 4,
             agent,
             lifetime: 1,
+            processes: None,
             open_files: 1,
             user: None,
             environment: pairs(&[("X", "0"), ("Y", "0")]),

@@ -20,7 +20,7 @@ use sandbox_guest::wire::{
 };
 
 use crate::agent::is_agent;
-use crate::cgroup::MemoryEvents;
+use crate::cgroup::{self, MemoryEvents};
 use crate::control::{Control, refuse};
 use crate::environment::Environment;
 use crate::failure::{failed, failure, invalid};
@@ -107,6 +107,10 @@ pub(crate) fn run(door: &Door) -> io::Result<()> {
     };
     let (setup, account) = agree(&channel)?;
     channel.set_nonblocking(true)?;
+    // Where it cannot be done, the report says so, and the host decides.
+    if let Some(processes) = setup.processes {
+        let _ = cgroup::limit_processes(processes);
+    }
     // What lies on a host of others is not ours to change.
     if territory == Territory::Namespace && geteuid().is_root() {
         account::provide(setup.agent);

@@ -271,7 +271,11 @@ impl Relay {
         for (sibling, role) in (id + 1..).zip(roles) {
             let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
             // Programs open their standard streams anew (/dev/stdout), as whoever they run as.
-            rustix::fs::fchmod(&read, Mode::from_raw_mode(0o666))?;
+            // gVisor's pipes stay as they were made.
+            match rustix::fs::fchmod(&read, Mode::from_raw_mode(0o666)) {
+                Ok(()) | Err(Errno::PERM) => {}
+                Err(error) => return Err(error.into()),
+            }
             let (ours, theirs, role) = if *role == 0 { (write, read, Role::Sink) } else { (read, write, Role::Source) };
             give.push(theirs);
             self.add(sibling, role, ours)?;

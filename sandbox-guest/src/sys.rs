@@ -203,6 +203,12 @@ pub(crate) fn limit_bounding_set(kept: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether this process can gain no privilege (`PR_GET_NO_NEW_PRIVS`).
+pub(crate) fn no_new_privileges() -> bool {
+    // SAFETY: takes plain numbers.
+    unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0_u64, 0_u64, 0_u64, 0_u64) == 1 }
+}
+
 /// The capabilities in the bounding set.
 pub(crate) fn bounding_set() -> u64 {
     let holds = |capability: &u64| {

@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+use rustix::io::Errno;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use sandbox_guest::wire::{Identity, WindowSize};
 
@@ -28,9 +29,18 @@ impl Terminal {
         let winsize = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&master, winsize)?;
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let slave = ioctl_tiocgptpeer(&master, flags)?;
+        let slave = match ioctl_tiocgptpeer(&master, flags) {
+            // Not known to gVisor, where the name is as good: nobody but root can change what it leads to.
+            Err(Errno::NOTTY) => as_agent(agent, || open_slave(&master))?,
+            slave => slave?,
+        };
         Ok(Self { master, slave })
     }
+}
+
+fn open_slave(master: &OwnedFd) -> io::Result<OwnedFd> {
+    let name = ptsname(master, Vec::new())?;
+    Ok(openat(CWD, name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 fn open_master() -> io::Result<OwnedFd> {

@@ -68,6 +68,8 @@ pub struct Setup {
     pub lifetime: u64,
     /// The limit of open files in each process (`RLIMIT_NOFILE`, soft and hard).
     pub open_files: u64,
+    /// The limit of processes and threads, where the kernel inside is the sandbox's own and keeps it.
+    pub processes: Option<u64>,
     /// Variables of every program, where neither the image nor a request sets them.
     pub environment: Vec<(Vec<u8>, Vec<u8>)>,
     /// Whether programs may be run as root inside, and the agent finds whom to ask for it.
@@ -389,6 +391,8 @@ pub struct Observed {
     pub interfaces: Vec<String>,
     /// Mounts, in the order of `/proc/self/mountinfo`; at most [`MAX_ENTRIES`].
     pub mounts: Vec<Mount>,
+    /// The kernel's release and version (uname(2)).
+    pub kernel: String,
     /// Whether the agent could create a file in the root directory's file system.
     pub root_writable: bool,
     /// Seconds until the guest ends by itself.

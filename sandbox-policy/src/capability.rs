@@ -26,6 +26,8 @@ words! {
         GitBroker = "git-broker",
         /// Nothing of the host's file system but the workspace is mounted.
         HostFilesystem = "host-filesystem",
+        /// A kernel of the sandbox's own answers system calls, in place of the host's.
+        Isolation = "isolation",
         /// A ceiling on memory, with no swap beside it.
         Memory = "memory",
         /// No network interface but loopback.
@@ -64,6 +66,7 @@ impl Control {
             Self::EgressAllowlist => "only allowed destinations are reached, through a gateway",
             Self::GitBroker => "git reaches only the sandbox's repository, through a gateway",
             Self::HostFilesystem => "nothing of the host's file system but the workspace is mounted",
+            Self::Isolation => "a kernel of the sandbox's own answers system calls, in place of the host's",
             Self::Memory => "a ceiling on memory, with no swap beside it",
             Self::NoNetwork => "no network interface but loopback",
             Self::NoNewPrivileges => "no program gains privilege by being executed",

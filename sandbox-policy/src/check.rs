@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::parse::clip;
 use crate::{
-    Access, ByteSize, Capabilities, Control, CredentialName, Credentials, DigestRule, Egress, GuestPath,
+    Access, ByteSize, Capabilities, Control, CredentialName, Credentials, DigestRule, Egress, GuestPath, Isolation,
     NetworkRequest, NetworkRule, Permission, Policy, PolicyError, RepoId, RootFilesystem, RootRule, SandboxRequest,
     SandboxSpec, Scope, SudoRequest, SudoRule, Support, Tmpfs, UserNamespaceRule, Violation, Workspace, bounds, mount,
 };
@@ -25,6 +25,7 @@ impl Policy {
             agent,
             limits,
             root,
+            isolation,
             network,
             egress,
             credentials,
@@ -47,14 +48,8 @@ impl Policy {
             mount::weigh(self.workspace, &self.workspace_kinds, workspace, &mut violations);
         }
         let limits = bounds::grant(&self.limits, limits, &mut violations);
-        let root = match (self.root, root) {
-            (RootRule::Writable, asked) => asked.unwrap_or(RootFilesystem::Writable),
-            (RootRule::ReadOnly, None | Some(RootFilesystem::ReadOnly)) => RootFilesystem::ReadOnly,
-            (RootRule::ReadOnly, Some(asked @ RootFilesystem::Writable)) => {
-                violations.push(denied("root", asked.as_str(), "read-only"));
-                RootFilesystem::ReadOnly
-            }
-        };
+        let root = self.grant_root(*root, &mut violations);
+        let isolation = self.grant_isolation(*isolation, &mut violations);
         if (self.network, *network) == (NetworkRule::None, NetworkRequest::Egress) {
             violations.push(denied("network", network.as_str(), "none"));
         }
@@ -89,9 +84,11 @@ impl Policy {
             violations.push(denied("sudo", "sudo with a writable workspace", allowed));
         }
 
-        let needed = needed(root, *network, sudo, scopes, self.user_namespace);
+        let needed = needed(root, isolation, *network, sudo, scopes, self.user_namespace);
         let Enforcement { required, waived } = self.enforce(needed, &capabilities, &mut violations);
 
+        // What nobody enforces is not said to be there.
+        let isolation = if waived.contains_key(&Control::Isolation) { Isolation::Standard } else { isolation };
         // Who goes without whoever decides goes without sudo.
         let sudo = if waived.contains_key(&Control::Sudo) { SudoRule::Deny } else { sudo };
 
@@ -117,10 +114,32 @@ impl Policy {
             scopes: scopes.clone(),
             require_protected_default_branch: self.token.protection_for(scopes),
             user_namespace: self.user_namespace,
+            isolation,
             environment: environment.clone(),
             required,
             waived,
         })
+    }
+
+    /// Grants the root file system that is asked for, or the loosest that the policy allows.
+    fn grant_root(&self, asked: Option<RootFilesystem>, violations: &mut Vec<Violation>) -> RootFilesystem {
+        match (self.root, asked) {
+            (RootRule::Writable, asked) => asked.unwrap_or(RootFilesystem::Writable),
+            (RootRule::ReadOnly, None | Some(RootFilesystem::ReadOnly)) => RootFilesystem::ReadOnly,
+            (RootRule::ReadOnly, Some(asked @ RootFilesystem::Writable)) => {
+                violations.push(denied("root", asked.as_str(), "read-only"));
+                RootFilesystem::ReadOnly
+            }
+        }
+    }
+
+    /// Grants the isolation that is asked for, or the policy's own where none is.
+    fn grant_isolation(&self, asked: Option<Isolation>, violations: &mut Vec<Violation>) -> Isolation {
+        let asked = asked.unwrap_or(self.isolation);
+        if asked > self.isolation {
+            violations.push(denied("isolation", asked.as_str(), self.isolation.as_str()));
+        }
+        asked
     }
 
     /// Grants the destinations that are asked for, or the policy's own where none are.
@@ -211,6 +230,7 @@ struct Enforcement {
 /// Lists the controls that a sandbox of this kind needs.
 fn needed(
     root: RootFilesystem,
+    isolation: Isolation,
     network: NetworkRequest,
     sudo: SudoRule,
     scopes: &BTreeSet<Scope>,
@@ -219,6 +239,9 @@ fn needed(
     let mut needed = BTreeSet::from(ALWAYS_NEEDED);
     if root == RootFilesystem::ReadOnly {
         needed.insert(Control::ReadonlyRootfs);
+    }
+    if isolation == Isolation::Gvisor {
+        needed.insert(Control::Isolation);
     }
     if network == NetworkRequest::Egress {
         needed.insert(Control::EgressAllowlist);

@@ -75,6 +75,7 @@ impl Policy {
             credentials: credential::read(&root, base.credentials)?,
             sudo: root.string("sudo")?.unwrap_or(base.sudo),
             user_namespace: root.string("user-namespace")?.unwrap_or(base.user_namespace),
+            isolation: root.string("isolation")?.unwrap_or(base.isolation),
             workspace: root.string("workspace")?.unwrap_or(base.workspace),
             workspace_kinds: match root.strings::<WorkspaceKind>("workspace-kinds")? {
                 Some(kinds) => kinds.into_iter().collect(),
@@ -102,6 +103,7 @@ impl Policy {
             credentials,
             sudo,
             user_namespace,
+            isolation,
             image: ImageRule { require_digest, pull },
             workspace,
             workspace_kinds,
@@ -120,6 +122,7 @@ impl Policy {
         line(format_args!("network = \"{network}\""));
         line(format_args!("sudo = \"{sudo}\""));
         line(format_args!("user-namespace = \"{user_namespace}\""));
+        line(format_args!("isolation = \"{isolation}\""));
         line(format_args!("workspace = \"{workspace}\""));
         line(format_args!("workspace-kinds = [{}]", quoted(workspace_kinds)));
         line(format_args!("waive = [{}]", quoted(waived)));
@@ -230,7 +233,7 @@ impl std::str::FromStr for Preset {
 }
 
 const UNNAMED: &str = "unnamed";
-const TOP_KEYS: [&str; 16] = [
+const TOP_KEYS: [&str; 17] = [
     "version",
     "name",
     "base",
@@ -239,6 +242,7 @@ const TOP_KEYS: [&str; 16] = [
     "network",
     "sudo",
     "user-namespace",
+    "isolation",
     "workspace",
     "workspace-kinds",
     "waive",

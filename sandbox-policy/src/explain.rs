@@ -1,8 +1,8 @@
 //! A policy in words, for people.
 
 use crate::{
-    AddressRule, Allowlist, ClassicRule, DigestRule, Egress, ImageRule, Limits, NetworkRule, Permission, Policy,
-    ProtectionRule, PullRule, RootRule, SudoRule, TokenRule, UserNamespaceRule, WorkspaceRule,
+    AddressRule, Allowlist, ClassicRule, DigestRule, Egress, ImageRule, Isolation, Limits, NetworkRule, Permission,
+    Policy, ProtectionRule, PullRule, RootRule, SudoRule, TokenRule, UserNamespaceRule, WorkspaceRule,
 };
 
 /// Says what one part of a policy is set to and what that means.
@@ -31,6 +31,7 @@ impl Policy {
             credentials,
             sudo,
             user_namespace,
+            isolation,
             image: ImageRule { require_digest, pull },
             workspace,
             workspace_kinds,
@@ -64,6 +65,7 @@ impl Policy {
             ),
             part("sudo", sudo, explain_sudo(*sudo)),
             part("user-namespace", user_namespace, explain_user_namespace(*user_namespace)),
+            part("isolation", isolation, explain_isolation(*isolation)),
             part("workspace", workspace, explain_workspace(*workspace)),
             part(
                 "workspace-kinds",
@@ -168,6 +170,13 @@ fn explain_user_namespace(rule: UserNamespaceRule) -> &'static str {
     match rule {
         UserNamespaceRule::Optional => "root inside may be root of the host to the kernel",
         UserNamespaceRule::Required => "root inside must be nobody on the host",
+    }
+}
+
+fn explain_isolation(isolation: Isolation) -> &'static str {
+    match isolation {
+        Isolation::Gvisor => "system calls must be answered by gVisor, a kernel of the sandbox's own",
+        Isolation::Standard => "system calls may be answered by the host's kernel, behind a filter",
     }
 }
 

@@ -85,8 +85,8 @@ pub use privilege::{LinuxCapability, SUDO_CAPABILITIES};
 pub use repo::RepoId;
 pub use request::{NetworkRequest, RootFilesystem, SandboxRequest, SudoRequest};
 pub use rule::{
-    DigestRule, ImageRule, NetworkRule, Permission, PullRule, RootRule, SudoRule, TokenRule, UserNamespaceRule,
-    WorkspaceRule,
+    DigestRule, ImageRule, Isolation, NetworkRule, Permission, PullRule, RootRule, SudoRule, TokenRule,
+    UserNamespaceRule, WorkspaceRule,
 };
 pub use scope::{Scope, TokenLevel, TokenPermission, TokenPermissions};
 pub use size::ByteSize;

@@ -21,6 +21,7 @@ impl Policy {
             credentials,
             sudo,
             user_namespace,
+            isolation,
             image,
             workspace,
             workspace_kinds,
@@ -37,6 +38,7 @@ impl Policy {
             credentials: credential::meet(credentials, &other.credentials),
             sudo: *sudo.min(&other.sudo),
             user_namespace: *user_namespace.min(&other.user_namespace),
+            isolation: *isolation.min(&other.isolation),
             image: image.meet(other.image),
             workspace: *workspace.min(&other.workspace),
             workspace_kinds: workspace_kinds.intersection(&other.workspace_kinds).copied().collect(),
@@ -57,6 +59,7 @@ impl Policy {
             credentials,
             sudo,
             user_namespace,
+            isolation,
             image,
             workspace,
             workspace_kinds,
@@ -71,6 +74,7 @@ impl Policy {
             && credential::is_within(credentials, &other.credentials)
             && *sudo <= other.sudo
             && *user_namespace <= other.user_namespace
+            && *isolation <= other.isolation
             && image.is_within(other.image)
             && *workspace <= other.workspace
             && workspace_kinds.is_subset(&other.workspace_kinds)

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    Control, Credential, CredentialName, Credentials, Egress, ImageRule, Limits, NetworkRule, Permission, PolicyName,
-    RootRule, SudoRule, TokenRule, UserNamespaceRule, WorkspaceKind, WorkspaceRule,
+    Control, Credential, CredentialName, Credentials, Egress, ImageRule, Isolation, Limits, NetworkRule, Permission,
+    PolicyName, RootRule, SudoRule, TokenRule, UserNamespaceRule, WorkspaceKind, WorkspaceRule,
 };
 
 /// Says what a sandbox may at most be.
@@ -26,6 +26,7 @@ pub struct Policy {
     pub(crate) credentials: Credentials,
     pub(crate) sudo: SudoRule,
     pub(crate) user_namespace: UserNamespaceRule,
+    pub(crate) isolation: Isolation,
     pub(crate) image: ImageRule,
     pub(crate) workspace: WorkspaceRule,
     pub(crate) workspace_kinds: BTreeSet<WorkspaceKind>,
@@ -84,6 +85,11 @@ impl Policy {
     /// Returns the rule for user namespaces.
     pub fn user_namespace(&self) -> UserNamespaceRule {
         self.user_namespace
+    }
+
+    /// Returns the least that must stand between a sandbox and the host's kernel.
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
     }
 
     /// Returns the rule for images.
@@ -171,6 +177,13 @@ impl Policy {
     #[must_use]
     pub fn with_user_namespace(mut self, rule: UserNamespaceRule) -> Self {
         self.user_namespace = rule;
+        self
+    }
+
+    /// Sets the least that must stand between a sandbox and the host's kernel.
+    #[must_use]
+    pub fn with_isolation(mut self, isolation: Isolation) -> Self {
+        self.isolation = isolation;
         self
     }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    ByteSize, ClassicRule, CpuCount, Credentials, DigestRule, Egress, ImageRule, Limits, NetworkRule, OpenFiles,
-    Permission, Policy, PolicyName, ProcessCount, ProtectionRule, PullRule, RootRule, Scope, Span, SudoRule, TokenRule,
-    UserNamespaceRule, WorkspaceKind, WorkspaceRule,
+    ByteSize, ClassicRule, CpuCount, Credentials, DigestRule, Egress, ImageRule, Isolation, Limits, NetworkRule,
+    OpenFiles, Permission, Policy, PolicyName, ProcessCount, ProtectionRule, PullRule, RootRule, Scope, Span, SudoRule,
+    TokenRule, UserNamespaceRule, WorkspaceKind, WorkspaceRule,
 };
 
 /// Lists the names of the presets.
@@ -38,6 +38,7 @@ impl Policy {
             credentials: Credentials::new(),
             sudo: SudoRule::Packages,
             user_namespace: UserNamespaceRule::Required,
+            isolation: Isolation::Standard,
             image: ImageRule { require_digest: DigestRule::Optional, pull: PullRule::IfMissing },
             workspace: WorkspaceRule::ReadWrite,
             workspace_kinds: WorkspaceKind::ALL.iter().copied().collect(),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::parse::words;
 use crate::{
-    AgentUser, Branch, CredentialName, Egress, EnvName, EnvValue, ImageRef, LimitsRequest, RepoId, Scope, TokenFacts,
-    Workspace,
+    AgentUser, Branch, CredentialName, Egress, EnvName, EnvValue, ImageRef, Isolation, LimitsRequest, RepoId, Scope,
+    TokenFacts, Workspace,
 };
 
 /// Describes a sandbox that is asked for.
@@ -29,6 +29,8 @@ pub struct SandboxRequest {
     pub limits: LimitsRequest,
     /// What the root file system is; by default writable where the policy allows it.
     pub root: Option<RootFilesystem>,
+    /// What stands between the sandbox and the host's kernel; by default what the policy requires.
+    pub isolation: Option<Isolation>,
     /// How far the sandbox reaches.
     pub network: NetworkRequest,
     /// Which destinations it reaches, where it reaches any; all that the policy allows if nothing is said.
@@ -56,6 +58,7 @@ impl SandboxRequest {
             agent: None,
             limits: LimitsRequest::default(),
             root: None,
+            isolation: None,
             network: NetworkRequest::None,
             egress: None,
             credentials: BTreeSet::new(),

@@ -51,6 +51,17 @@ words! {
 }
 
 words! {
+    /// Tells what stands between a sandbox's programs and the host's kernel. A stronger one may be asked for than the policy
+    /// requires.
+    Isolation is "an isolation" {
+        /// gVisor: a kernel of the sandbox's own, as an ordinary program of the host (<https://gvisor.dev/docs/>).
+        Gvisor = "gvisor",
+        /// What every container has: namespaces, control groups and a filter of system calls.
+        Standard = "standard",
+    }
+}
+
+words! {
     /// Tells whether root inside must be nobody on the host.
     UserNamespaceRule is "a rule for user namespaces" {
         /// The engine must put the sandbox into a user namespace.

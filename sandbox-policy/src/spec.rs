@@ -9,8 +9,8 @@ use serde::Serializer;
 use crate::check::denied;
 use crate::{
     AgentUser, Branch, BranchProtection, ByteSize, Control, Credentials, Egress, EnvName, EnvValue, GuestPath,
-    ImageRef, Limits, NetworkRequest, PolicyError, ProtectionRule, PullRule, RepoId, RootFilesystem, Scope, SudoRule,
-    UserNamespaceRule, Workspace,
+    ImageRef, Isolation, Limits, NetworkRequest, PolicyError, ProtectionRule, PullRule, RepoId, RootFilesystem, Scope,
+    SudoRule, UserNamespaceRule, Workspace,
 };
 
 /// Describes a sandbox that a policy has agreed to, in full: every default is filled in, but for what only the image
@@ -38,6 +38,7 @@ pub struct SandboxSpec {
     #[serde(rename = "protected-default-branch")]
     pub(crate) require_protected_default_branch: ProtectionRule,
     pub(crate) user_namespace: UserNamespaceRule,
+    pub(crate) isolation: Isolation,
     #[serde(serialize_with = "names_alone")]
     pub(crate) environment: BTreeMap<EnvName, EnvValue>,
     pub(crate) required: BTreeSet<Control>,
@@ -144,6 +145,11 @@ impl SandboxSpec {
     /// Tells whether root inside must be nobody on the host.
     pub fn user_namespace(&self) -> UserNamespaceRule {
         self.user_namespace
+    }
+
+    /// Tells what must stand between the sandbox and the host's kernel.
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
     }
 
     /// Returns the environment variables of what runs inside.

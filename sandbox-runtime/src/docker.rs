@@ -41,6 +41,16 @@ impl DockerRuntime {
         self.engine.relay();
         self
     }
+
+    /// Runs sandboxes on gVisor, a kernel of their own, where the engine has it as its runtime `runsc`; where it has not,
+    /// [`Control::Isolation`](sandbox_policy::Control::Isolation) is reported as unsupported, and nothing is started.
+    ///
+    /// Guests are spoken to over the engine's own connection, and the other controls are reported anew.
+    #[must_use]
+    pub fn with_gvisor(mut self) -> Self {
+        self.engine.isolate();
+        self
+    }
 }
 
 engine::runtime_of_an_engine!(DockerRuntime);

@@ -9,6 +9,7 @@ mod delete;
 mod dial;
 mod endpoint;
 mod error;
+mod gvisor;
 mod images;
 mod list;
 mod podman;
@@ -33,11 +34,12 @@ use bollard::query_parameters::{
 use sandbox_core::{
     ContainerId, ContainerState, Error, ErrorKind, FileSystem, Result, RuntimeInfo, Signal, Transport, Wiring,
 };
-use sandbox_policy::{Capabilities, Control, SandboxSpec};
+use sandbox_policy::{Capabilities, Control, Isolation, SandboxSpec};
 
 pub(crate) use connect::connect;
 pub use endpoint::{Endpoint, SshEndpoint, TcpEndpoint};
 use error::{Answer, within};
+use gvisor::Gvisor;
 pub(crate) use product::Product;
 pub(crate) use runtime::runtime_of_an_engine;
 
@@ -51,6 +53,9 @@ pub(crate) struct Engine {
     capabilities: Capabilities,
     /// How guests are spoken to.
     transport: Transport,
+    /// gVisor as the engine knows it, and whether sandboxes run on it.
+    gvisor: Gvisor,
+    isolation: Isolation,
     /// Whether it sees this machine's files.
     file_system: FileSystem,
     /// The capabilities of a container from which nothing is dropped, without `CAP_`.
@@ -90,6 +95,23 @@ impl Engine {
         self.transport = Transport::Relay;
     }
 
+    /// Returns what stands between containers and the host's kernel.
+    pub(crate) fn isolation(&self) -> Isolation {
+        self.isolation
+    }
+
+    /// Runs containers on gVisor from now on, which passes no descriptor out.
+    pub(crate) fn isolate(&mut self) {
+        self.capabilities = self.gvisor.capabilities(&self.capabilities);
+        self.isolation = Isolation::Gvisor;
+        self.relay();
+    }
+
+    /// gVisor, where containers run on it.
+    fn with_gvisor(&self) -> Option<&Gvisor> {
+        (self.isolation == Isolation::Gvisor).then_some(&self.gvisor)
+    }
+
     /// Makes a container.
     pub(crate) async fn create(&self, spec: &SandboxSpec, wiring: &Wiring) -> Result<ContainerId> {
         let made = match self.product {
@@ -109,7 +131,7 @@ impl Engine {
             create::write_hosts(&wiring.guest_directory).await?;
         }
         let quota = if self.capabilities.is_enforced(Control::Disk) { create::Quota::Set } else { create::Quota::None };
-        let body = create::body(spec, wiring, quota, self.transport)?;
+        let body = create::body(spec, wiring, quota, self.transport, self.with_gvisor())?;
         let options = CreateContainerOptionsBuilder::new().name(&wiring.container_name()).build();
         let made = self.docker.create_container(Some(options), body);
         let made = within(&self.endpoint, CREATE, "create the container", made).await?;
@@ -129,7 +151,15 @@ impl Engine {
     /// Says what a container does and how it is set.
     pub(crate) async fn state(&self, container: &ContainerId) -> Result<ContainerState> {
         match self.inspect(container).await {
-            Ok(inspected) => state::state(inspected, self.product, &self.granted),
+            Ok(inspected) => {
+                let mut state = state::state(inspected, self.product, &self.granted, self.gvisor.runtime())?;
+                if self.isolation == Isolation::Gvisor {
+                    // The engine's limit is there for gVisor's own threads; what counts inside is asked there.
+                    state.settings.pids = None;
+                    state.settings.cgroup = Some(gvisor::limits_of(container, state.pid));
+                }
+                Ok(state)
+            }
             Err(answer) if answer.status() == Some(404) => Ok(state::gone()),
             Err(answer) => Err(answer.into_error()),
         }

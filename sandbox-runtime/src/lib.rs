@@ -16,7 +16,7 @@ mod podman;
 mod seccomp;
 
 pub use advisories::{Advisory, advisories};
-pub use connect::connect;
+pub use connect::{connect, connect_for};
 pub use docker::DockerRuntime;
 pub use egress::{EgressProxy, LedgerEntry, Outcome, Resolve, Roots, SystemResolver, Upstream};
 pub use embedded::{EmbeddedOptions, EmbeddedRuntime, HOST_IMAGE};

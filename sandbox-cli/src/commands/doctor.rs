@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sandbox_core::{Gateway as _, Runtime, own_capabilities};
 use sandbox_policy::{
-    AddressRule, Capabilities, Control, Egress, EgressRule, Policy, SandboxRequest, Support, Violation,
+    AddressRule, Capabilities, Control, Egress, EgressRule, Isolation, Policy, SandboxRequest, Support, Violation,
 };
 use sandbox_runtime::EgressProxy;
 use serde::Serialize;
@@ -31,6 +31,9 @@ pub(super) async fn run(config: &Config) -> Result<u8> {
     let mut versions = versions::installed().await;
     let engines: Vec<EngineView> = engines.filter(|engine: &EngineView| engine.name != "embedded").collect();
     versions.extend(engines.iter().map(|engine| Installed::new(&engine.name, &engine.version, &engine.endpoint)));
+    for choice in std::iter::once(address.clone()).chain(config.other_engines(&address)) {
+        others.extend(Other::with_gvisor(config, &choice).await?);
+    }
     let diagnosis = Diagnosis {
         engine: runtime.info().into(),
         found_by: address.found_by,
@@ -137,6 +140,23 @@ impl Other {
                 Self { place, found_by, engine: None, problem: Some(failure.message.clone()), missing, controls }
             }
         })
+    }
+
+    /// The same engine with sandboxes on gVisor, if it has that.
+    async fn with_gvisor(config: &Config, choice: &Choice) -> Result<Option<Self>> {
+        let Ok(runtime) = choice.connect_for(config, Isolation::Gvisor).await else { return Ok(None) };
+        let capabilities = capabilities(&*runtime);
+        if !capabilities.is_enforced(Control::Isolation) {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            place: format!("{}, with --isolation gvisor", choice.place()),
+            found_by: choice.found_by.clone(),
+            engine: Some(runtime.info().into()),
+            problem: None,
+            missing: missing(&capabilities)?,
+            controls: controls(&capabilities),
+        }))
     }
 
     fn text(&self) -> String {

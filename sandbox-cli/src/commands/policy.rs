@@ -9,7 +9,7 @@ use sandbox_runtime::EgressProxy;
 use serde::Serialize;
 
 use crate::args::{PolicyArgs, PolicyCheckArgs, PolicyVerb, SandboxArgs};
-use crate::config::{Chosen, Config, limits, network};
+use crate::config::{Chosen, Config, isolation, limits, network};
 use crate::failure::{Failure, Result};
 use crate::render::table;
 
@@ -55,7 +55,7 @@ async fn check(config: &Config, PolicyCheckArgs { subject, sandbox }: PolicyChec
         required: Vec::new(),
         waived: Vec::new(),
     };
-    match config.connect().await {
+    match config.connect(isolation(&policy, &sandbox)).await {
         Ok(runtime) => {
             let gateways = EgressProxy::new().capabilities().join(&SudoGateway::new().capabilities());
             let capabilities = runtime.capabilities().join(&own_capabilities()).join(&gateways);
@@ -92,6 +92,7 @@ fn request(arguments: &SandboxArgs) -> Result<SandboxRequest> {
     request.agent = arguments.user;
     request.limits = limits(arguments);
     request.root = arguments.read_only.then_some(RootFilesystem::ReadOnly);
+    request.isolation = arguments.isolation;
     request.repository.clone_from(&arguments.repo);
     request.branch.clone_from(&arguments.branch);
     Ok(request)

@@ -82,7 +82,7 @@ async fn start(config: &Config, arguments: &RunArgs, signals: &mut Signals) -> R
     let shown = Arc::clone(&progress);
     let (sink, destroyed) = Sink::new(wanted.take_audit(), move |step| shown.show(step));
     let mut starting = Box::pin(async {
-        let runtime: Arc<dyn Runtime> = config.connect().await?;
+        let runtime: Arc<dyn Runtime> = config.connect(wanted.isolation()).await?;
         let warnings = [wanted.warning(&*runtime), wanted.find_tokens(config).await?];
         let sandbox = wanted.builder(config, runtime, sink).start().await?;
         Ok::<_, Failure>((sandbox, warnings))

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use sandbox_core::{ErrorKind, EventSink, Runtime, Sandbox, SandboxBuilder, SudoGateway};
 use sandbox_policy::{
-    Access, AgentUser, CredentialName, Egress, LimitsRequest, NetworkRequest, NetworkRule, Policy, RootFilesystem,
-    SudoRequest,
+    Access, AgentUser, CredentialName, Egress, Isolation, LimitsRequest, NetworkRequest, NetworkRule, Policy,
+    RootFilesystem, SudoRequest,
 };
 use sandbox_runtime::EgressProxy;
 
@@ -87,6 +87,11 @@ impl Wanted {
         })
     }
 
+    /// What the sandbox is to be isolated by.
+    pub(crate) fn isolation(&self) -> Isolation {
+        isolation(&self.policy, &self.arguments)
+    }
+
     /// Describes the sandbox to the library.
     pub(crate) fn builder(self, config: &Config, runtime: Arc<dyn Runtime>, sink: impl EventSink) -> SandboxBuilder {
         let Self { policy, audit: _, egress, credentials, image, agent, workspace, arguments, tokens } = self;
@@ -113,6 +118,9 @@ impl Wanted {
         builder = credentials.into_iter().fold(builder, SandboxBuilder::credential);
         if arguments.read_only {
             builder = builder.root(RootFilesystem::ReadOnly);
+        }
+        if let Some(isolation) = arguments.isolation {
+            builder = builder.isolation(isolation);
         }
         if let Some(repository) = arguments.repo {
             builder = builder.repository(repository);
@@ -156,6 +164,11 @@ impl Wanted {
 pub(crate) fn network(policy: &Policy, arguments: &SandboxArgs) -> NetworkRequest {
     let none = arguments.no_network || policy.network() == NetworkRule::None || *policy.egress() == Egress::None;
     if none { NetworkRequest::None } else { NetworkRequest::Egress }
+}
+
+/// The stronger of what the policy requires and what is asked for.
+pub(crate) fn isolation(policy: &Policy, arguments: &SandboxArgs) -> Isolation {
+    arguments.isolation.map_or(policy.isolation(), |asked| asked.min(policy.isolation()))
 }
 
 /// What was asked of each limit.

@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use sandbox_guest::wire::{GUEST_DIRECTORY, Identity, Mount, Observed};
-use sandbox_policy::{Access, Control, LinuxCapability, RootFilesystem, SUDO_CAPABILITIES, SandboxSpec};
+use sandbox_guest::wire::{CgroupLimits, GUEST_DIRECTORY, Identity, Mount, Observed};
+use sandbox_policy::{Access, Control, Isolation, LinuxCapability, RootFilesystem, SUDO_CAPABILITIES, SandboxSpec};
 
 use crate::guest::shown;
 use crate::{Bind, EffectiveSettings, FileSystem, Setting, Wiring};
@@ -38,6 +38,7 @@ impl Seen<'_> {
                 found("a gateway on the host", true).asked("a gateway on the host")
             }
             Control::HostFilesystem => self.host_filesystem(),
+            Control::Isolation => self.isolation(),
             Control::Memory => self.memory(),
             Control::NoNetwork => found(self.inside.interfaces.join("+"), self.inside.interfaces == ["lo"])
                 .and_switch(self.outside.no_network)
@@ -103,9 +104,28 @@ impl Seen<'_> {
             .asked(format!("a gateway on the host, guest {needed:#x}"))
     }
 
+    /// The kernel that answers inside is gVisor's, which has a version of its own, and the engine says so too.
+    fn isolation(&self) -> Comparison {
+        let kernel = &self.inside.kernel;
+        let is_gvisor = GVISOR_KERNELS.iter().any(|known| kernel.contains(known));
+        let by_engine = match self.outside.isolation {
+            Some(Isolation::Gvisor) => "",
+            Some(_) => "another runtime by the engine",
+            None => "nothing by the engine",
+        };
+        found(format!("the kernel {kernel}"), is_gvisor)
+            .also(by_engine, by_engine.is_empty())
+            .asked(Isolation::Gvisor.as_str())
+    }
+
+    /// Where gVisor answers, what it shows inside is its own, and the group around it is the one that counts.
+    fn cgroup(&self) -> &CgroupLimits {
+        self.outside.cgroup.as_ref().unwrap_or(&self.inside.cgroup)
+    }
+
     fn cpu(&self) -> Comparison {
         let asked = u64::from(self.spec.limits().cpus.millis());
-        let cgroup = &self.inside.cgroup;
+        let cgroup = self.cgroup();
         let milli = cgroup.cpu_quota.zip(cgroup.cpu_period);
         let milli = milli.and_then(|(quota, period)| quota.saturating_mul(1000).checked_div(period));
         found(format!("{} milli-CPUs", number(milli)), milli == Some(asked))
@@ -122,7 +142,7 @@ impl Seen<'_> {
 
     fn memory(&self) -> Comparison {
         let asked = self.spec.limits().memory.bytes();
-        let (memory, both) = (self.inside.cgroup.memory, self.inside.cgroup.memory_and_swap);
+        let (memory, both) = (self.cgroup().memory, self.cgroup().memory_and_swap);
         let holds = memory == Some(asked) && both == Some(asked);
         found(format!("{} bytes, {} with swap", number(memory), number(both)), holds)
             .and_number(self.outside.memory, asked)
@@ -141,6 +161,7 @@ impl Seen<'_> {
         let asked = u64::from(self.spec.limits().processes.get());
         found(number(self.inside.cgroup.pids), self.inside.cgroup.pids == Some(asked))
             .and_number(self.outside.pids, asked)
+            .and(self.outside.cgroup.as_ref(), |around| around.pids.is_none().then(|| "no limit around it".to_owned()))
             .asked(asked.to_string())
     }
 
@@ -290,6 +311,10 @@ const NOTHING: &str = "nothing mounted";
 
 /// The mode that `/proc/PID/status` shows for a filter (seccomp(2)).
 const SECCOMP_FILTER: u32 = 2;
+
+/// What gVisor says in the place of a kernel's version, in older releases and in newer ones
+/// (<https://github.com/google/gvisor/blob/master/pkg/sentry/syscalls/linux/linux64.go>).
+const GVISOR_KERNELS: [&str; 2] = ["4.4.0 #1 SMP Sun Jan 10 15:06:54 PST 2016", "-gvisor "];
 
 /// File systems that hold no file of the host's disks.
 const KERNEL_FILE_SYSTEMS: [&str; 7] = ["cgroup", "cgroup2", "devpts", "mqueue", "proc", "sysfs", "tmpfs"];

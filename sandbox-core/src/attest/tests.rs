@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use sandbox_guest::wire::{CgroupLimits, Identity, Mount, Observed, ProcessStatus};
 use sandbox_policy::{
-    Access, AgentUser, Capabilities, Control, GuestPath, HostPath, Policy, RootFilesystem, SandboxRequest, SandboxSpec,
-    SudoRequest, Support, Workspace,
+    Access, AgentUser, Capabilities, Control, GuestPath, HostPath, Isolation, Policy, RootFilesystem, SandboxRequest,
+    SandboxSpec, SudoRequest, Support, Workspace,
 };
 
 use super::{Attestation, Verdict};
@@ -80,6 +80,7 @@ fn honest() -> (Observed, EffectiveSettings) {
             mount("/.sandbox", "tmpfs", true),
             mount("/workspace", "ext4", false),
         ],
+        kernel: "6.1.0 #1 SMP Debian".to_owned(),
         root_writable: false,
         remaining: 28_800,
     };
@@ -88,6 +89,8 @@ fn honest() -> (Observed, EffectiveSettings) {
         memory_and_swap: Some(four_gib),
         milli_cpus: Some(2000),
         pids: Some(512),
+        isolation: Some(Isolation::Standard),
+        cgroup: None,
         disk: Some(32 << 30),
         readonly_rootfs: Some(Setting::On),
         no_new_privileges: Some(Setting::On),
@@ -252,4 +255,57 @@ fn an_engine_apart_mounts_nothing_and_nothing_else_is_let_pass() {
     assert!(Attestation::compare(&spec, &apart, &more, &outside).verify().is_err());
     said.binds = Some(vec![Bind { target: "/.sandbox".into(), source: "/x".into(), writable: false }]);
     assert!(Attestation::compare(&spec, &apart, &inside, &said).verify().is_err());
+}
+
+/// A sandbox of gVisor's, whose limits are around it.
+fn gvisor() -> (Observed, EffectiveSettings) {
+    let (mut inside, mut outside) = honest();
+    inside.kernel = "4.4.0 #1 SMP Sun Jan 10 15:06:54 PST 2016".to_owned();
+    let around = CgroupLimits { pids: Some(2_112), ..inside.cgroup.clone() };
+    inside.cgroup = CgroupLimits { version: 1, pids: Some(512), ..CgroupLimits::default() };
+    outside.cgroup = Some(around);
+    outside.isolation = Some(Isolation::Gvisor);
+    outside.pids = None;
+    (inside, outside)
+}
+
+#[test]
+fn gvisor_is_known_by_its_kernel_and_its_limits_by_the_group_around_it() {
+    let spec = spec(&Policy::standard().with_isolation(Isolation::Gvisor), &[]);
+    let (inside, outside) = gvisor();
+    Attestation::compare(&spec, &wiring(), &inside, &outside).verify().unwrap();
+    let newer = Observed { kernel: "4.19.0-gvisor #1 SMP".to_owned(), ..inside.clone() };
+    Attestation::compare(&spec, &wiring(), &newer, &outside).verify().unwrap();
+
+    let around = |change: fn(&mut CgroupLimits)| {
+        let mut limits = gvisor().1.cgroup.unwrap();
+        change(&mut limits);
+        EffectiveSettings { cgroup: Some(limits), ..gvisor().1 }
+    };
+    for (control, inside, outside) in [
+        // Another runtime answers than the engine says, or the engine says another.
+        (Control::Isolation, Observed { kernel: honest().0.kernel, ..inside.clone() }, outside.clone()),
+        (
+            Control::Isolation,
+            inside.clone(),
+            EffectiveSettings { isolation: Some(Isolation::Standard), ..outside.clone() },
+        ),
+        (Control::Isolation, inside.clone(), EffectiveSettings { isolation: None, ..outside.clone() }),
+        // A limit was taken and dropped.
+        (Control::Memory, inside.clone(), around(|limits| limits.memory = None)),
+        (Control::Memory, inside.clone(), around(|limits| limits.memory_and_swap = None)),
+        (Control::Cpu, inside.clone(), around(|limits| limits.cpu_quota = Some(300_000))),
+        (Control::Pids, inside.clone(), around(|limits| limits.pids = None)),
+        (Control::Pids, Observed { cgroup: CgroupLimits::default(), ..inside.clone() }, outside.clone()),
+    ] {
+        let attestation = Attestation::compare(&spec, &wiring(), &inside, &outside);
+        let differing: Vec<Control> = attestation
+            .findings()
+            .iter()
+            .filter(|finding| finding.verdict == Verdict::Differs)
+            .map(|finding| finding.control)
+            .collect();
+        assert_eq!(differing, [control], "{attestation:#?}");
+        assert_eq!(attestation.verify().unwrap_err().kind(), ErrorKind::Attestation);
+    }
 }

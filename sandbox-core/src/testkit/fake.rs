@@ -78,6 +78,7 @@ impl FakeRuntime {
             Control::Cpu,
             Control::Disk,
             Control::HostFilesystem,
+            Control::Isolation,
             Control::Memory,
             Control::NoNetwork,
             Control::Pids,

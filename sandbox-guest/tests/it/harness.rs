@@ -37,6 +37,7 @@ pub(crate) fn setup() -> Setup {
         agent: agent(),
         user: None,
         lifetime: 600,
+        processes: None,
         open_files: 256,
         environment: Vec::new(),
         sudo: Sudo::Denied,

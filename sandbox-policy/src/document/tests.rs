@@ -1,5 +1,7 @@
 use super::*;
-use crate::{ByteSize, ClassicRule, DigestRule, NetworkRule, Permission, ProtectionRule, PullRule, RootRule};
+use crate::{
+    ByteSize, ClassicRule, DigestRule, Isolation, NetworkRule, Permission, ProtectionRule, PullRule, RootRule,
+};
 
 /// Reads a document that is wrong and returns where, which key, and the whole message.
 fn refused(text: &str) -> (usize, usize, Option<String>, String) {
@@ -41,7 +43,7 @@ fn absent_keys_take_the_values_of_the_base() {
 fn reads_every_key() {
     let policy = Policy::from_toml(
         "\u{feff}version = 1\r\nname = [\"b\", \"a\"]\nbase = \"deny-all\"\nsandboxes = \"allow\"\nroot = 'writable'\n\
-         network = \"egress\"\nsudo = \"packages\"\nuser-namespace = \"optional\"\nworkspace = \"read-only\"\n\
+         network = \"egress\"\nsudo = \"packages\"\nuser-namespace = \"optional\"\nisolation = \"gvisor\"\nworkspace = \"read-only\"\n\
          workspace-kinds = [\"volume\", \"copy\"]\n\
          waive = [\"disk\", \"cpu\", \"disk\"]\nlimits.cpus = 0.5\nlimits.memory = \"512MiB\"\nlimits.disk = \"1GiB\"\n\
          limits.processes = 1_00\nlimits.open-files = 256\nlimits.lifetime = \"30m\"\n\
@@ -52,6 +54,7 @@ fn reads_every_key() {
     assert_eq!(policy.name(), "a ∧ b");
     assert_eq!(policy.sandboxes, Permission::Allow);
     assert_eq!((policy.root, policy.network), (RootRule::Writable, NetworkRule::Egress));
+    assert_eq!(policy.isolation, Isolation::Gvisor);
     assert_eq!(policy.limits.cpus.millis(), 500);
     assert_eq!(policy.limits.memory, ByteSize::mib(512));
     assert_eq!(policy.limits.processes.get(), 100);
@@ -99,7 +102,7 @@ fn unknown_keys_are_errors() {
     assert_eq!(
         refused_at_top("memroy = 1"),
         "line 2, column 1: memroy is not a known key: write one of version name base sandboxes root network sudo \
-         user-namespace workspace workspace-kinds waive limits image token egress credentials"
+         user-namespace isolation workspace workspace-kinds waive limits image token egress credentials"
     );
     assert_eq!(
         refused_in("limits", "Memory = \"1GiB\""),

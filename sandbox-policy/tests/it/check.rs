@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use sandbox_policy::{
-    Access, ByteSize, Capabilities, Control, DigestRule, GuestPath, ImageRule, NetworkRequest, Policy, PullRule,
-    RootFilesystem, SandboxRequest, SandboxSpec, Scope, SudoRequest, SudoRule, Support, TokenRule, UserNamespaceRule,
-    Violation, Workspace, WorkspaceKind, WorkspaceRule, WorkspaceSource,
+    Access, ByteSize, Capabilities, Control, DigestRule, GuestPath, ImageRule, Isolation, NetworkRequest, Policy,
+    PullRule, RootFilesystem, SandboxRequest, SandboxSpec, Scope, SudoRequest, SudoRule, Support, TokenRule,
+    UserNamespaceRule, Violation, Workspace, WorkspaceKind, WorkspaceRule, WorkspaceSource,
 };
 
 #[cfg(test)]
@@ -272,6 +272,34 @@ fn a_copy_on_a_read_only_root_lies_in_memory() {
     let spec = accepted(&Policy::maximum(), &wish);
     assert!(spec.tmpfs().iter().any(|tmpfs| tmpfs.path.as_str() == "/workspace"));
     assert!(accepted(&Policy::standard(), &wish).tmpfs().is_empty());
+}
+
+#[test]
+fn isolation_is_the_policys_or_stronger() {
+    let mut wish = request();
+    let strict = Policy::standard().with_isolation(Isolation::Gvisor);
+    for (policy, asked, expected) in [
+        (Policy::standard(), None, Isolation::Standard),
+        (Policy::standard(), Some(Isolation::Gvisor), Isolation::Gvisor),
+        (strict.clone(), None, Isolation::Gvisor),
+        (strict.clone(), Some(Isolation::Gvisor), Isolation::Gvisor),
+    ] {
+        wish.isolation = asked;
+        let spec = accepted(&policy, &wish);
+        let is_required = spec.required().contains(&Control::Isolation);
+        assert_eq!((spec.isolation(), is_required), (expected, expected == Isolation::Gvisor));
+    }
+    wish.isolation = Some(Isolation::Standard);
+    assert_eq!(refused(&strict, &wish), ["isolation: asked for standard, allowed is gvisor"]);
+
+    // Where nobody enforces it, it is refused; where that is waived, nobody says that it is there.
+    wish.isolation = None;
+    let capabilities = without(Control::Isolation);
+    let error = strict.check(&wish, &capabilities).unwrap_err();
+    assert_eq!(error.violations()[0].to_string(), "isolation: cannot be enforced, because it is old; renew it");
+    let spec = strict.clone().with_waived(Control::Isolation).check(&wish, &capabilities).unwrap();
+    assert_eq!(spec.isolation(), Isolation::Standard);
+    assert_eq!(strict.meet(&Policy::standard()).isolation(), Isolation::Gvisor);
 }
 
 #[test]

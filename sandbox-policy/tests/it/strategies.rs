@@ -8,10 +8,10 @@ use proptest::sample::{select, subsequence};
 use sandbox_policy::{
     Access, Allowlist, Budget, Bundle, ByteSize, Capabilities, ClassicRule, Control, CpuCount, Credential,
     CredentialName, DigestRule, Egress, EgressRule, EnvName, EnvValue, GuestPath, HostPath, ImageRef, ImageRule,
-    Limits, LimitsRequest, Method, NetworkRequest, NetworkRule, OpenFiles, PathPattern, Permission, PlaceholderShape,
-    Placement, Policy, PolicyName, ProcessCount, ProtectionRule, PullRule, RepoId, RootFilesystem, RootRule,
-    SandboxRequest, Scope, Span, SudoRequest, SudoRule, Support, TokenCarries, TokenFacts, TokenForm, TokenLife,
-    TokenPermissions, TokenReach, TokenRule, UserNamespaceRule, Workspace, WorkspaceKind, WorkspaceRule,
+    Isolation, Limits, LimitsRequest, Method, NetworkRequest, NetworkRule, OpenFiles, PathPattern, Permission,
+    PlaceholderShape, Placement, Policy, PolicyName, ProcessCount, ProtectionRule, PullRule, RepoId, RootFilesystem,
+    RootRule, SandboxRequest, Scope, Span, SudoRequest, SudoRule, Support, TokenCarries, TokenFacts, TokenForm,
+    TokenLife, TokenPermissions, TokenReach, TokenRule, UserNamespaceRule, Workspace, WorkspaceKind, WorkspaceRule,
     WorkspaceSource,
 };
 
@@ -193,7 +193,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
         mostly(RootRule::Writable, RootRule::ALL),
         mostly(NetworkRule::Egress, NetworkRule::ALL),
         mostly(SudoRule::Any, SudoRule::ALL),
-        select(UserNamespaceRule::ALL),
+        (select(UserNamespaceRule::ALL), mostly(Isolation::Standard, Isolation::ALL)),
         (mostly(WorkspaceRule::ReadWrite, WorkspaceRule::ALL), kinds),
         (
             subsequence(Control::ALL, 0..=Control::ALL.len()),
@@ -208,7 +208,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
                 root,
                 network,
                 sudo,
-                users,
+                (users, isolation),
                 (workspace, kinds),
                 (waived, token, egress, credentials),
             )| {
@@ -221,6 +221,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
                     .with_egress(egress)
                     .with_sudo(sudo)
                     .with_user_namespace(users)
+                    .with_isolation(isolation)
                     .with_image(image)
                     .with_workspace(workspace)
                     .with_workspace_kinds(kinds)
@@ -255,7 +256,7 @@ pub(crate) fn request() -> impl Strategy<Value = SandboxRequest> {
         option::of(parsed::<RepoId>(&["owner/name", "o/.github"])),
         option::weighted(0.3, workspace()),
         limits_request(),
-        option::weighted(0.3, select(RootFilesystem::ALL)),
+        (option::weighted(0.3, select(RootFilesystem::ALL)), option::weighted(0.1, select(Isolation::ALL))),
         mostly(NetworkRequest::None, NetworkRequest::ALL),
         (
             mostly(SudoRequest::Deny, SudoRequest::ALL),
@@ -271,7 +272,7 @@ pub(crate) fn request() -> impl Strategy<Value = SandboxRequest> {
                 repository,
                 workspace,
                 limits,
-                root,
+                (root, isolation),
                 network,
                 (sudo, (scopes, token), egress, credential),
                 variable,
@@ -281,6 +282,7 @@ pub(crate) fn request() -> impl Strategy<Value = SandboxRequest> {
                 request.workspace = workspace;
                 request.limits = limits;
                 request.root = root;
+                request.isolation = isolation;
                 request.network = network;
                 request.sudo = sudo;
                 request.scopes = scopes.filter(|_| request.repository.is_some()).unwrap_or_default();

@@ -90,6 +90,13 @@ fn capabilities(cgroups: &Cgroups, ids: Ids) -> Capabilities {
             .with(Control::CapabilityDrop, by("capability sets"))
             .with(Control::Disk, by("an ext4 file system of its own"))
             .with(Control::HostFilesystem, by("mount namespace"))
+            .with(
+                Control::Isolation,
+                unsupported(
+                    "the host's kernel answers the system calls of this runtime's sandboxes",
+                    "use Docker with gVisor as its runtime runsc",
+                ),
+            )
             .with(Control::NoNetwork, by("network namespace with nothing but lo"))
             .with(Control::NoNewPrivileges, by("no_new_privs"))
             .with(Control::ReadonlyRootfs, by("read-only mount"))

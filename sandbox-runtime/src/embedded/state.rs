@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, openat, openat2, statat};
 use sandbox_core::{Bind, ContainerId, ContainerState, ContainerStatus, EffectiveSettings, Error, Result};
 
-use sandbox_policy::LinuxCapability;
+use sandbox_policy::{Isolation, LinuxCapability};
 
 use super::Machine;
 use super::cgroups::{Ceilings, read_ceilings};
@@ -58,6 +58,8 @@ fn settings(record: &Record, directory: &Path, first: Process) -> EffectiveSetti
         memory_and_swap: limited(memory_and_swap),
         milli_cpus: limited(milli_cpus),
         pids: limited(pids),
+        isolation: Some(Isolation::Standard),
+        cgroup: None,
         disk: record.loop_device.and_then(|number| loop_size(number, &directory.join(DISK))),
         readonly_rootfs: Some(root.is_some_and(Mounted::is_read_only).into()),
         no_new_privileges: Some((field("NoNewPrivs") == Some("1")).into()),

@@ -5,9 +5,11 @@ use std::path::Path;
 
 use bollard::models::SystemInfo;
 use sandbox_core::{Error, ErrorKind, FileSystem, Result, RuntimeInfo};
+use sandbox_policy::{Control, Isolation};
 use tokio::net::UnixStream;
 
 use super::error::{Answer, within};
+use super::gvisor::{self, Gvisor};
 use super::probe::{self, has_security_option};
 use super::product::Product;
 use super::{Endpoint, Engine, INSPECT, dial, podman, quota, sharing, state};
@@ -80,7 +82,9 @@ pub(crate) async fn connect(endpoint: Endpoint, wanted: Option<Product>) -> Resu
     };
     Ok(Engine {
         product,
-        capabilities,
+        capabilities: capabilities.with(Control::Isolation, gvisor::without(product)),
+        gvisor: Gvisor::find(file_system, &info),
+        isolation: Isolation::Standard,
         granted: report.map_or_else(|| state::DOCKER_GRANTS.map(str::to_owned).to_vec(), |report| report.granted()),
         architecture: probe::image_architecture(info.architecture.as_deref().unwrap_or_default()).to_owned(),
         docker,

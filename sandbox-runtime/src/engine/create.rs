@@ -17,6 +17,7 @@ use sandbox_guest::relay;
 use sandbox_guest::wire::{GUEST_DIRECTORY, GUEST_PROGRAM};
 use sandbox_policy::{Access, AgentUser, Control, Limits, SandboxSpec, Tmpfs};
 
+use super::gvisor::{self, Gvisor};
 use crate::{hidden, seccomp};
 
 /// Tells whether the engine's storage takes a size for a container's own layer.
@@ -37,6 +38,7 @@ pub(crate) fn body(
     wiring: &Wiring,
     quota: Quota,
     transport: Transport,
+    gvisor: Option<&Gvisor>,
 ) -> Result<ContainerCreateBody> {
     let relayed = transport == Transport::Relay;
     Ok(ContainerCreateBody {
@@ -61,12 +63,12 @@ pub(crate) fn body(
         labels: Some(wiring.labels().into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
         // Beside the mode `none`, this keeps the engine from building a network sandbox, which takes half of a start.
         network_disabled: Some(true),
-        host_config: Some(host_config(spec, wiring, quota)?),
+        host_config: Some(host_config(spec, wiring, quota, gvisor)?),
         ..Default::default()
     })
 }
 
-fn host_config(spec: &SandboxSpec, wiring: &Wiring, quota: Quota) -> Result<HostConfig> {
+fn host_config(spec: &SandboxSpec, wiring: &Wiring, quota: Quota, gvisor: Option<&Gvisor>) -> Result<HostConfig> {
     // The lifetime is the guest's to keep.
     let Limits { cpus, memory, disk, processes, open_files, lifetime: _ } = spec.limits();
     let memory = signed("memory", memory.bytes())?;
@@ -82,7 +84,11 @@ fn host_config(spec: &SandboxSpec, wiring: &Wiring, quota: Quota) -> Result<Host
         memory: Some(memory),
         // Memory and swap together: so there is no swap.
         memory_swap: Some(memory),
-        pids_limit: Some(i64::from(processes.get())),
+        pids_limit: Some(match gvisor {
+            None => i64::from(processes.get()),
+            Some(_) => gvisor::processes_around(processes.get()),
+        }),
+        runtime: gvisor.map(|gvisor| gvisor.runtime().to_owned()),
         ulimits: Some(vec![ulimit("core", 0), ulimit("nofile", files)]),
         storage_opt: storage,
         cap_drop: Some(vec!["ALL".to_owned()]),

@@ -50,6 +50,10 @@ macro_rules! runtime_of_an_engine {
                 self.engine.transport()
             }
 
+            fn isolation(&self) -> sandbox_policy::Isolation {
+                self.engine.isolation()
+            }
+
             fn file_system(&self) -> sandbox_core::FileSystem {
                 self.engine.file_system()
             }

@@ -7,6 +7,8 @@ use bollard::models::{
 };
 use sandbox_core::{Bind, ContainerState, ContainerStatus, EffectiveSettings, Result, Setting};
 
+use sandbox_policy::Isolation;
+
 use super::Product;
 use super::create::HOSTS_TARGET;
 use super::error::senseless;
@@ -21,6 +23,7 @@ pub(crate) fn state(
     inspected: ContainerInspectResponse,
     product: Product,
     granted: &[String],
+    gvisor: &str,
 ) -> Result<ContainerState> {
     let state = inspected.state.ok_or_else(|| senseless("a container has no state"))?;
     let status = match state.status {
@@ -34,12 +37,16 @@ pub(crate) fn state(
         _ => ContainerStatus::Exited,
     };
     let config = inspected.host_config.ok_or_else(|| senseless("a container has no host configuration"))?;
+    let is_gvisor = config.runtime.as_deref() == Some(gvisor);
     let network_disabled = inspected.config.and_then(|config| config.network_disabled).unwrap_or(false);
     let mounts = inspected.mounts.unwrap_or_default();
     Ok(ContainerState {
         status,
         pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0),
-        settings: settings(product, granted, &config, network_disabled, mounts),
+        settings: EffectiveSettings {
+            isolation: Some(if is_gvisor { Isolation::Gvisor } else { Isolation::Standard }),
+            ..settings(product, granted, &config, network_disabled, mounts)
+        },
     })
 }
 
@@ -64,6 +71,8 @@ fn settings(
         memory_and_swap: or_unlimited(limit(config.memory_swap)),
         milli_cpus: or_unlimited(milli_cpus(config)),
         pids: or_unlimited(limit(config.pids_limit)),
+        isolation: None,
+        cgroup: None,
         disk: config.storage_opt.as_ref().and_then(|options| options.get("size")?.parse().ok()),
         readonly_rootfs: Some(config.readonly_rootfs.unwrap_or(false).into()),
         no_new_privileges: Some(no_new_privileges.into()),

@@ -7,7 +7,7 @@ use bollard::query_parameters::{CreateContainerOptions, InspectContainerOptions,
 use sandbox_core::{
     Bind, ContainerId, ContainerStatus, EffectiveSettings, LABEL_OWNER, LABEL_SANDBOX, Runtime as _, Setting, Signal,
 };
-use sandbox_policy::{Access, Control, Policy, PullRule, SandboxRequest, SandboxSpec, Workspace};
+use sandbox_policy::{Access, Control, Isolation, Policy, PullRule, SandboxRequest, SandboxSpec, Workspace};
 use sandbox_runtime::DockerRuntime;
 use serde_json::{Value, json};
 
@@ -195,6 +195,8 @@ async fn what_was_asked_is_in_force_inside() {
             memory_and_swap: Some(4 << 30),
             milli_cpus: Some(2_000),
             pids: Some(512),
+            isolation: Some(Isolation::Standard),
+            cgroup: None,
             disk: engine.capabilities().is_enforced(Control::Disk).then_some(32 << 30),
             readonly_rootfs: Some(Setting::On),
             no_new_privileges: Some(Setting::On),

@@ -52,6 +52,11 @@ pub(crate) mod fixture {
         on(engine::docker("DOCKER_HOST").await.over_relay())
     }
 
+    /// gVisor, as a runtime of the first engine's.
+    pub(crate) async fn docker_gvisor() -> Fixture {
+        on(engine::docker("SANDBOX_TEST_DOCKER_GVISOR").await.with_gvisor())
+    }
+
     /// The engine behind a port, with its certificates.
     pub(crate) fn remote() -> sandbox_runtime::Endpoint {
         let endpoint: sandbox_runtime::Endpoint = engine::variable("SANDBOX_TEST_DOCKER_REMOTE").parse().unwrap();
@@ -118,6 +123,12 @@ mod docker {
 
 mod docker_relayed {
     use super::fixture::docker_relayed as fixture;
+
+    sandbox_core::contract!(fixture);
+}
+
+mod docker_gvisor {
+    use super::fixture::docker_gvisor as fixture;
 
     sandbox_core::contract!(fixture);
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sandbox_core::{ErrorKind, Runtime};
+use sandbox_policy::Isolation;
 use sandbox_runtime::{EmbeddedOptions, EmbeddedRuntime};
 use tokio::task::JoinSet;
 
@@ -14,9 +15,14 @@ use crate::failure::{Failure, Result};
 impl Choice {
     /// Connects, and finds out what the engine enforces.
     pub(crate) async fn connect(&self, config: &Config) -> Result<Arc<dyn Runtime>> {
+        self.connect_for(config, Isolation::Standard).await
+    }
+
+    /// Connects for sandboxes that are isolated in this way.
+    pub(crate) async fn connect_for(&self, config: &Config, isolation: Isolation) -> Result<Arc<dyn Runtime>> {
         Ok(match &self.engine {
             EngineAt::Embedded(state) => Arc::new(embedded(config.options(state)).await?),
-            EngineAt::Endpoint(endpoint) => sandbox_runtime::connect(endpoint.clone()).await?,
+            EngineAt::Endpoint(endpoint) => sandbox_runtime::connect_for(endpoint.clone(), isolation).await?,
         })
     }
 
@@ -39,8 +45,8 @@ async fn embedded(options: EmbeddedOptions) -> Result<EmbeddedRuntime> {
 
 impl Config {
     /// Connects to the engine that sandboxes are made with.
-    pub(crate) async fn connect(&self) -> Result<Arc<dyn Runtime>> {
-        self.engine()?.connect(self).await
+    pub(crate) async fn connect(&self, isolation: Isolation) -> Result<Arc<dyn Runtime>> {
+        self.engine()?.connect_for(self, isolation).await
     }
 
     /// Connects to the embedded runtime for a verb that no engine needs.

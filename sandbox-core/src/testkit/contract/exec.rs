@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use sandbox_policy::Isolation;
+
 use super::{Fixture, eventually, nap, running, sh, text};
 use crate::{ErrorKind, Status, Stdin};
 
@@ -65,6 +67,13 @@ pub async fn standard_streams_can_be_opened_anew(fixture: &Fixture) {
     let script = "cat /dev/stdin >/dev/stdout; echo told >/dev/stderr; echo also >/proc/self/fd/2";
     let command = sandbox.command("sh").args(["-c", script]).stdin(Stdin::Bytes(b"given".to_vec()));
     let output = command.output().await.unwrap();
+    if fixture.runtime.isolation() == Isolation::Gvisor {
+        // Its pipes are their maker's alone, who is root inside; what is open already can be used.
+        assert!(String::from_utf8_lossy(&output.stderr).contains("Permission denied"), "{output:?}");
+        assert_eq!(sh(&sandbox, "echo told").await.stdout, b"told\n");
+        sandbox.destroy().await.unwrap();
+        return;
+    }
     assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"given"[..], &b"told\nalso\n"[..]));
     sandbox.destroy().await.unwrap();
 }

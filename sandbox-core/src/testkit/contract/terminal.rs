@@ -2,6 +2,8 @@
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use sandbox_policy::Isolation;
+
 use super::{Fixture, eventually, nap, running};
 use crate::{Status, Terminal, WindowSize};
 
@@ -38,7 +40,13 @@ pub async fn a_terminal_types_and_shows(fixture: &Fixture) {
 
 pub async fn a_terminal_has_a_size_that_can_change(fixture: &Fixture) {
     let sandbox = fixture.start().await;
-    let script = "stty size; trap 'stty size; exit 0' WINCH; echo ready; while :; do sleep 0.05; done";
+    let script = match fixture.runtime.isolation() {
+        // gVisor changes the size and sends nobody the signal.
+        Isolation::Gvisor => {
+            "stty size; echo ready; until [ \"$(stty size)\" = '40 120' ]; do sleep 0.05; done; stty size"
+        }
+        Isolation::Standard => "stty size; trap 'stty size; exit 0' WINCH; echo ready; while :; do sleep 0.05; done",
+    };
     let mut terminal = sandbox.command("sh").args(["-c", script]).terminal(SIZE).await.unwrap();
     let first = read_until(&mut terminal, "ready").await;
     assert!(first.contains("30 100"), "{first:?}");
