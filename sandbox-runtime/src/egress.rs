@@ -19,6 +19,8 @@ mod dial;
 mod environment;
 mod exchange;
 mod forward;
+#[cfg(test)]
+mod fuzzed;
 mod head;
 mod hello;
 mod intercept;

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::answer::{Refusal, RefusalKind};
 use super::buffer::Link;
-use super::hello::{ClientHello, NoHello, UNRECOGNIZED_NAME};
+use super::hello::{ClientHello, HelloReader, NoHello, UNRECOGNIZED_NAME};
 use super::session::{Pass, Session};
 use super::tunnel;
 
@@ -58,9 +58,10 @@ pub(crate) async fn run(
 
 /// Waits for the `ClientHello`, which must name the host that was asked for.
 async fn greeted(session: &Session, pass: &Pass, client: &mut Link<TcpStream>) -> io::Result<()> {
+    let mut reader = HelloReader::default();
     let reading = async {
         loop {
-            if let Some(hello) = ClientHello::parse(client.buffer.unread()).transpose() {
+            if let Some(hello) = reader.read(client.buffer.unread()).transpose() {
                 return Ok::<_, io::Error>(hello);
             }
             if client.buffer.fill(&mut client.stream).await? == 0 {

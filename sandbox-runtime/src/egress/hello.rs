@@ -15,27 +15,62 @@ pub(crate) struct ClientHello {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoHello(pub(crate) &'static str);
 
-impl ClientHello {
-    /// Reads the beginning of a stream; nothing as long as more must come.
-    pub(crate) fn parse(stream: &[u8]) -> Result<Option<Self>, NoHello> {
-        let mut handshake = Vec::new();
-        let mut rest = stream;
+/// Reads a `ClientHello` as it comes. Each record is taken once, when all of it is there, and the message is read once, when
+/// its last record is: however small the parts are that it comes in, they cost no more than their number.
+#[derive(Debug, Default)]
+pub(crate) struct HelloReader {
+    /// Bytes of the stream that were taken.
+    taken: usize,
+    /// What the records held.
+    handshake: Vec<u8>,
+    #[cfg(test)]
+    counted: Counted,
+}
+
+/// What was done to read a message.
+#[cfg(test)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counted {
+    records: usize,
+    messages: usize,
+}
+
+impl HelloReader {
+    /// Reads on in a stream, which is given from its beginning each time; nothing as long as more must come.
+    pub(crate) fn read(&mut self, stream: &[u8]) -> Result<Option<ClientHello>, NoHello> {
         // A message may be spread over records as one likes.
         loop {
-            if let Some(length) = message_length(&handshake)?
-                && handshake.len() >= length
+            if let Some(length) = message_length(&self.handshake)?
+                && self.handshake.len() >= length
             {
-                return Self::body(&handshake[4..length]).map(Some);
+                #[cfg(test)]
+                {
+                    self.counted.messages += 1;
+                }
+                return ClientHello::body(&self.handshake[4..length]).map(Some);
             }
+            let rest = stream.get(self.taken..).unwrap_or_default();
             match record(rest)? {
                 None if rest.len() < MAX_HELLO => return Ok(None),
                 None => return Err(NoHello("the first message is too long")),
-                Some((content, after)) => {
-                    handshake.extend_from_slice(content);
-                    rest = after;
+                Some(content) => {
+                    #[cfg(test)]
+                    {
+                        self.counted.records += 1;
+                    }
+                    self.handshake.extend_from_slice(content);
+                    self.taken += RECORD_HEAD + content.len();
                 }
             }
         }
+    }
+}
+
+impl ClientHello {
+    /// Reads the beginning of a stream; nothing as long as more must come.
+    #[cfg(test)]
+    pub(crate) fn parse(stream: &[u8]) -> Result<Option<Self>, NoHello> {
+        HelloReader::default().read(stream)
     }
 
     fn body(body: &[u8]) -> Result<Self, NoHello> {
@@ -89,8 +124,8 @@ fn message_length(handshake: &[u8]) -> Result<Option<usize>, NoHello> {
     if length > MAX_HELLO { Err(NoHello("the first message is too long")) } else { Ok(Some(4 + length)) }
 }
 
-/// The first record of a stream, and what follows it.
-fn record(stream: &[u8]) -> Result<Option<Record<'_>>, NoHello> {
+/// What the first record of a stream holds.
+fn record(stream: &[u8]) -> Result<Option<&[u8]>, NoHello> {
     // As soon as the first bytes tell that it is something else.
     if stream.first().is_some_and(|kind| *kind != HANDSHAKE) || stream.get(1).is_some_and(|major| *major != 3) {
         return Err(NoHello("it does not begin as TLS does"));
@@ -100,11 +135,8 @@ fn record(stream: &[u8]) -> Result<Option<Record<'_>>, NoHello> {
     if !(1..=MAX_RECORD).contains(&length) {
         return Err(NoHello("a record is empty or too long"));
     }
-    Ok(stream.get(5..5 + length).map(|content| (content, &stream[5 + length..])))
+    Ok(stream.get(RECORD_HEAD..RECORD_HEAD + length))
 }
-
-/// A record's content, and what follows it.
-type Record<'a> = (&'a [u8], &'a [u8]);
 
 struct Reader<'a>(&'a [u8]);
 
@@ -133,6 +165,7 @@ const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: usize = 0;
 const HOST_NAME: usize = 0;
+const RECORD_HEAD: usize = 5;
 const MAX_RECORD: usize = 1 << 14;
 /// The largest first message that is read, in bytes; those of today have at most 2 KiB.
 const MAX_HELLO: usize = 16 << 10;
@@ -175,6 +208,21 @@ pub(super) mod tests {
             }
         }
         assert_eq!(name(&hello(&[], 1000)), None);
+    }
+
+    #[test]
+    fn a_byte_at_a_time_is_read_once() {
+        for record in [1, 50, 16_000] {
+            let stream = hello(&["example.org"], record);
+            let message = hello(&["example.org"], 16_000).len() - RECORD_HEAD;
+            let mut reader = HelloReader::default();
+            for end in 0..stream.len() {
+                assert_eq!(reader.read(&stream[..end]), Ok(None), "{record} {end}");
+            }
+            assert!(reader.read(&stream).unwrap().is_some());
+            let counted = Counted { records: message.div_ceil(record), messages: 1 };
+            assert_eq!((reader.counted, reader.handshake.len()), (counted, message), "{record}");
+        }
     }
 
     #[test]

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::answer::{Refusal, RefusalKind};
 use super::session::Session;
 use super::{forward, socks};
 
-/// Serves both listeners for as long as the future lives. Everything that it serves ends with it, the listeners too.
+/// Serves both listeners for as long as the future lives. Everything that it serves ends with it, the listeners too; and it
+/// ends where anything of it panics.
 pub(crate) async fn run(session: Arc<Session>, http: TcpListener, socks: TcpListener, most: usize) {
     let room = Arc::new(Semaphore::new(most));
     let full = Refusal::new(
@@ -53,7 +54,17 @@ where
                 // Descriptors are short: those that are in use will come back.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             },
-            Some(_) = connections.join_next() => {}
+            Some(ended) = connections.join_next() => broken_down(ended),
         }
+    }
+}
+
+/// Goes down with a connection that broke down: what it was to hold may hold no more, so nothing goes out from here on. Whoever
+/// closes the gateway is told.
+pub(crate) fn broken_down(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
     }
 }

@@ -4,6 +4,7 @@
 //! names lead. On the fake runtime, the inside is this machine's loopback, so that a test is the client itself.
 
 mod bounds;
+mod differential;
 mod engine;
 mod harness;
 mod requests;

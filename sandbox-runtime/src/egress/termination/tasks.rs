@@ -7,6 +7,8 @@ use std::task::Poll;
 use hyper::rt::Executor;
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::egress::serve::broken_down;
+
 /// Owns what runs beside one connection: dropping it ends all of it.
 #[derive(Debug, Default)]
 pub(super) struct Tasks(Arc<Mutex<JoinSet<()>>>);
@@ -24,7 +26,9 @@ impl Tasks {
     pub(super) async fn finished(&self) {
         std::future::poll_fn(|cx| {
             let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            while let Some(_ended) = std::task::ready!(tasks.poll_join_next(cx)) {}
+            while let Some(ended) = std::task::ready!(tasks.poll_join_next(cx)) {
+                broken_down(ended);
+            }
             Poll::Ready(())
         })
         .await;
@@ -37,7 +41,9 @@ impl Spawner {
         let tasks = self.0.upgrade()?;
         let mut tasks = tasks.lock().unwrap_or_else(PoisonError::into_inner);
         // What has ended is forgotten, so that no more is kept than runs.
-        while tasks.try_join_next().is_some() {}
+        while let Some(ended) = tasks.try_join_next() {
+            broken_down(ended);
+        }
         Some(tasks.spawn(work))
     }
 }

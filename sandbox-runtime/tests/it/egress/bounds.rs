@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use sandbox_core::testkit::contract::Fixture;
-use sandbox_core::{Cause, EgressVerdict};
+use sandbox_core::{Cause, EgressVerdict, ErrorKind};
+use sandbox_runtime::Resolve;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::harness::{Origin, PATIENCE, Way, all, allowlist, here};
+use super::harness::{Names, Origin, PATIENCE, Way, all, allowlist, here, own_address};
 
 #[tokio::test]
 async fn a_head_without_end_is_refused() {
@@ -62,36 +63,109 @@ fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
+/// A client of its own process, since one process has not descriptors enough for both ends: it opens so many connections,
+/// leaves every other one in the middle of a head, says so, and holds them until its input ends.
+const IDLE_CLIENT: &str = "
+import resource, socket, sys
+port, count = int(sys.argv[1]), int(sys.argv[2])
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+held = []
+for number in range(count):
+    held.append(socket.create_connection(('127.0.0.1', port)))
+    if number % 2:
+        held[-1].sendall(b'GET http://a.example/ HTTP/1.1\\r\\nX: y\\r\\n')
+print('held', flush=True)
+sys.stdin.read()
+";
+
+/// Raises what this process may open to the most that it may set, and says what it opens at most.
+fn descriptors_raised() -> u64 {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+    limit.maximum.unwrap_or(u64::MAX)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thousands_of_idle_connections_hold_little_and_leave_nothing() {
+async fn ten_thousand_idle_connections_hold_little_and_leave_nothing() {
+    const COUNT: usize = 10_000;
+    let most = descriptors_raised();
+    assert!(most > COUNT as u64 + 300, "this test needs 10,300 descriptors, and the hard limit is {most} (ulimit -Hn)");
     let origin = Origin::web().await;
-    let way =
-        Way::with(allowlist([here("origin.example", &[origin.port])]), |proxy| proxy.with_connections(10_000)).await;
+    let rules = allowlist([here("origin.example", &[origin.port])]);
+    let way = Way::with(rules, |proxy| proxy.with_connections(COUNT + 10)).await;
     let url = format!("http://origin.example:{}/", origin.port);
     assert!(way.get(&url).await.starts_with("HTTP/1.1 200"));
     let (memory, open) = (resident(), descriptors());
-    // This process holds both ends, so as many as its descriptors allow.
-    let room = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(20_000);
-    let count = usize::try_from(room).unwrap().saturating_sub(open + 200).min(20_000) / 2;
-    let mut idle = Vec::with_capacity(count);
-    for number in 0..count {
-        let mut stream = way.connect().await;
-        // Some in the middle of a head.
-        if number % 2 == 0 {
-            stream.write_all(b"GET http://a.example/ HTTP/1.1\r\nX: y\r\n").await.unwrap();
-        }
-        idle.push(stream);
-    }
-    let held = resident().saturating_sub(memory) / count;
-    assert!(held <= 64 << 10, "{held} bytes for each of {count} connections");
+    let mut client = tokio::process::Command::new("python3")
+        .args(["-c", IDLE_CLIENT, &way.http.port().to_string(), &COUNT.to_string()])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut said = [0; 5];
+    let saying = client.stdout.as_mut().unwrap().read_exact(&mut said);
+    tokio::time::timeout(2 * PATIENCE, saying).await.expect("all are connected").unwrap();
+    assert_eq!(&said, b"held\n");
+    // Those that were connected last may not have been accepted yet.
+    let until = async |held: &dyn Fn(usize) -> bool| {
+        let waiting = async {
+            while !held(descriptors().saturating_sub(open)) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("as many descriptors as connections");
+    };
+    until(&|held| held >= COUNT).await;
+    let held = resident().saturating_sub(memory) / COUNT;
+    assert!(held <= 64 << 10, "{held} bytes for each connection");
     assert!(way.get(&url).await.starts_with("HTTP/1.1 200"), "others are served all the same");
-    drop(idle);
-    let gone = async {
-        while descriptors() > open + 20 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+    drop(client.stdin.take());
+    assert!(tokio::time::timeout(PATIENCE, client.wait()).await.unwrap().unwrap().success());
+    drop(client);
+    until(&|held| held < 20).await;
+}
+
+/// A resolver with a defect.
+#[derive(Debug)]
+struct Defective(Names);
+
+#[async_trait::async_trait]
+impl Resolve for Defective {
+    async fn resolve(&self, name: &str) -> std::io::Result<Vec<std::net::IpAddr>> {
+        assert_ne!(name, "other.example", "the defect");
+        self.0.resolve(name).await
+    }
+}
+
+#[tokio::test]
+async fn a_panic_ends_everything_that_passes_and_is_reported() {
+    let origin = Origin::serving(0, |mut stream, _| async move {
+        let _ = stream.read_u8().await;
+    })
+    .await;
+    let names = Names::default();
+    names.lead("origin.example", &[&[&own_address().to_string()]]);
+    let rules = [here("origin.example", &[origin.port]), here("other.example", &[80])];
+    let way = Way::with(allowlist(rules), |proxy| proxy.with_resolver(Defective(names))).await;
+    let (mut tunnel, answer) = way.tunnel(&format!("origin.example:{}", origin.port)).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let mut idle = way.connect().await;
+    assert_eq!(way.get("http://other.example/").await, "");
+    assert_eq!((all(&mut tunnel).await.as_str(), all(&mut idle).await.as_str()), ("", ""));
+    let closed = async {
+        while TcpStream::connect(way.http).await.is_ok() || TcpStream::connect(way.socks).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, gone).await.expect("descriptors that are closed again");
+    tokio::time::timeout(PATIENCE, closed).await.expect("listeners that are gone");
+    let error = way.sandbox.destroy().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Residue);
+    let told = format!("{error:?}");
+    assert!(told.contains("the egress gateway had broken down"), "{told}");
 }
 
 #[tokio::test]
