@@ -10,6 +10,7 @@
 mod agent;
 mod attest;
 mod builder;
+mod cover;
 mod credential;
 mod error;
 mod event;
@@ -32,6 +33,7 @@ mod work;
 pub use agent::Agent;
 pub use attest::{Attestation, Finding, Verdict};
 pub use builder::SandboxBuilder;
+pub use cover::Cover;
 pub use credential::CredentialProvider;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Cause, Discard, EgressVerdict, Envelope, Event, EventSink, Events};

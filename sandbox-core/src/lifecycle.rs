@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use sandbox_guest::frame::{Incoming, Outgoing};
 use sandbox_guest::wire::{Hello, Identity, MAX_TO_GUEST, MAX_TO_HOST, PROTOCOL, Reply, Request, Setup, Sudo};
 use sandbox_policy::{
-    AgentUser, Capabilities, Control, Isolation, Policy, ProtectionRule, SandboxRequest, SandboxSpec, SudoRule,
+    Access, AgentUser, Capabilities, Control, Isolation, Policy, ProtectionRule, SandboxRequest, SandboxSpec, SudoRule,
     Support, Workspace, WorkspaceKind,
 };
 use tokio::io::Interest;
@@ -20,6 +20,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{oneshot, watch};
 
 use crate::attest::Attestation;
+use crate::cover;
 use crate::guest::{self, Guest};
 use crate::run_directory::RunDirectory;
 use crate::sandbox::About;
@@ -223,6 +224,15 @@ impl Start<'_> {
         let info = runtime.info();
         let root = (info.root_uid, info.root_gid);
         directory.prepare(run_root, runtime.guest(), root)?;
+        let mut covers = Vec::new();
+        if let Some(workspace) = spec.workspace()
+            && let Some((host, Access::ReadWrite)) = workspace.mounted()
+        {
+            let (protected, record) = (spec.workspace_protected(), directory.placeholders());
+            let (laid, held) = cover::lay(host.as_path(), workspace.guest.as_path(), protected, &record)?;
+            self.teardown.push(Undo::Covers(held));
+            covers = laid;
+        }
         let relayed = runtime.transport() == Transport::Relay;
         let listener = if relayed { None } else { Some(directory.listen(root)?) };
 
@@ -232,6 +242,7 @@ impl Start<'_> {
             image: image.clone(),
             agent,
             guest_directory: directory.guest_directory(),
+            covers,
             file_system: runtime.file_system(),
         };
         self.still_wanted()?;

@@ -4,6 +4,7 @@
 //! ROOT/             mode 0700, the caller's
 //! ROOT/ID/          mode 0700, the caller's; what the caller adds (a supervisor's socket) lies here
 //! ROOT/ID/owner     the process that holds the sandbox, for the reaper
+//! ROOT/ID/placeholders   what was made in the workspace, to be removed with the rest
 //! ROOT/ID/guest/    mode 0700, owned by the user that is root inside; the container's one mount besides the workspace
 //! ROOT/ID/guest/guest    the guest's program
 //! ROOT/ID/guest/socket   the guest's socket, until the guest has connected
@@ -20,10 +21,14 @@ use std::path::{Path, PathBuf};
 use sandbox_guest::wire::{GUEST_PROGRAM, GUEST_SOCKET};
 use tokio::net::UnixListener;
 
+use crate::cover;
 use crate::{Error, ErrorKind, Owner, Result, SandboxId};
 
 /// A path in a socket's address has at most 107 bytes and a zero (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
+
+/// The file that names what was made in the workspace.
+const PLACEHOLDERS: &str = "placeholders";
 
 /// The file that names the owner.
 const OWNER: &str = "owner";
@@ -170,8 +175,14 @@ impl RunDirectory {
         self.guest_directory().join(GUEST_SOCKET)
     }
 
-    /// Removes everything; `Ok` means that it is gone.
+    /// The file that names what is made in the workspace.
+    pub(crate) fn placeholders(&self) -> PathBuf {
+        self.path.join(PLACEHOLDERS)
+    }
+
+    /// Removes everything, also in the workspace; `Ok` means that it is gone.
     pub(crate) fn remove(&self) -> Result<()> {
+        cover::clear(&self.placeholders())?;
         match fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Error::io(format!("cannot remove the run directory {}", self.path.display()), error))

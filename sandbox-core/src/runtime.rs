@@ -13,7 +13,7 @@ use sandbox_guest::wire::CgroupLimits;
 use sandbox_policy::{Capabilities, ImageRef, Isolation, SandboxSpec};
 use serde::Serialize;
 
-use crate::{Agent, Error, ErrorKind, Events, Owner, Result, SandboxId};
+use crate::{Agent, Cover, Error, ErrorKind, Events, Owner, Result, SandboxId};
 
 /// An engine that makes containers.
 #[async_trait]
@@ -181,6 +181,8 @@ pub struct Wiring {
     /// The directory on the host that holds the guest and its socket; it is mounted read-only at
     /// [`GUEST_DIRECTORY`](sandbox_guest::wire::GUEST_DIRECTORY), where the file system is shared.
     pub guest_directory: PathBuf,
+    /// What is mounted over the workspace, in this order.
+    pub covers: Vec<Cover>,
     /// Whether the engine sees that directory; where it does not, it is sent the guest.
     pub file_system: FileSystem,
 }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cover::Held;
 use crate::run_directory::RunDirectory;
 use crate::{ContainerId, Error, ErrorKind, OpenGateway, Result, Runtime, Token, TokenProvider};
 
@@ -17,6 +18,8 @@ const STEP: Duration = Duration::from_mins(1);
 pub(crate) enum Undo {
     /// Removes a container, by the id or the name that it was to have.
     Container(Arc<dyn Runtime>, ContainerId),
+    /// Lets go of what is covered in the workspace; what was made there goes with the run directory.
+    Covers(Held),
     /// Closes a gateway.
     Gateway(Box<dyn OpenGateway>),
     /// Removes the run directory.
@@ -29,6 +32,10 @@ impl Undo {
     async fn run(self) -> Result<()> {
         match self {
             Self::Container(runtime, container) => runtime.delete(&container).await,
+            Self::Covers(held) => {
+                drop(held);
+                Ok(())
+            }
             Self::Gateway(gateway) => gateway.close().await,
             Self::RunDirectory(directory) => directory.remove(),
             Self::Token(provider, token) => provider.revoke(token).await,
@@ -38,6 +45,7 @@ impl Undo {
     fn name(&self) -> String {
         match self {
             Self::Container(_, container) => format!("removing container {container}"),
+            Self::Covers(_) => "letting go of the workspace".to_owned(),
             Self::Gateway(gateway) => format!("closing {gateway:?}"),
             Self::RunDirectory(_) => "removing the run directory".to_owned(),
             Self::Token(_, token) => format!("revoking the token for {}", token.repository()),
@@ -60,15 +68,27 @@ impl Teardown {
     pub(crate) fn gateways(&mut self) -> impl Iterator<Item = &mut Box<dyn OpenGateway>> {
         self.stack.iter_mut().filter_map(|undo| match undo {
             Undo::Gateway(gateway) => Some(gateway),
-            Undo::Container(..) | Undo::RunDirectory(_) | Undo::Token(..) => None,
+            Undo::Container(..) | Undo::Covers(_) | Undo::RunDirectory(_) | Undo::Token(..) => None,
         })
     }
 
-    /// Undoes everything, last first; a step that fails does not keep the others from being taken.
+    /// Undoes everything, last first; a step that fails does not keep the others from being taken, but for one: a container
+    /// that may still run keeps what covers its workspace, and the run directory that names it, for the reaper.
     pub(crate) async fn unwind(&mut self) -> Vec<Error> {
         let mut residue = Vec::new();
+        let mut is_covered = false;
         while let Some(undo) = self.stack.pop() {
             let name = undo.name();
+            let undo = match undo {
+                // Whoever removes a placeholder on the host takes away the mount on it. The locks go with this process.
+                Undo::Covers(held) if !residue.is_empty() => {
+                    std::mem::forget(held);
+                    is_covered = true;
+                    continue;
+                }
+                Undo::RunDirectory(_) if is_covered => continue,
+                undo => undo,
+            };
             match tokio::time::timeout(STEP, undo.run()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {

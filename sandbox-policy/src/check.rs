@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::parse::clip;
 use crate::{
-    Access, ByteSize, Capabilities, Control, CredentialName, Credentials, DigestRule, Egress, GuestPath, Isolation,
-    NetworkRequest, NetworkRule, Permission, Policy, PolicyError, RepoId, RootFilesystem, RootRule, SandboxRequest,
-    SandboxSpec, Scope, SudoRequest, SudoRule, Support, Tmpfs, UserNamespaceRule, Violation, Workspace, bounds, mount,
+    Access, ByteSize, Capabilities, Control, CoverPath, CredentialName, Credentials, DigestRule, Egress, GuestPath,
+    Isolation, NetworkRequest, NetworkRule, Permission, Policy, PolicyError, RepoId, RootFilesystem, RootRule,
+    SandboxRequest, SandboxSpec, Scope, SudoRequest, SudoRule, Support, Tmpfs, UserNamespaceRule, Violation, Workspace,
+    bounds, mount,
 };
 
 impl Policy {
@@ -103,6 +104,7 @@ impl Policy {
             image: image.clone(),
             pull: self.image.pull,
             workspace: workspace.clone(),
+            workspace_protected: self.protected_in(workspace.as_ref()),
             agent: *agent,
             limits,
             root,
@@ -140,6 +142,13 @@ impl Policy {
             violations.push(denied("isolation", asked.as_str(), self.isolation.as_str()));
         }
         asked
+    }
+    /// What is protected of a workspace: nothing where nothing of it can be written.
+    fn protected_in(&self, workspace: Option<&Workspace>) -> BTreeSet<CoverPath> {
+        match workspace.and_then(Workspace::mounted) {
+            Some((_, Access::ReadWrite)) => self.workspace_protected.clone(),
+            Some((_, Access::ReadOnly)) | None => BTreeSet::new(),
+        }
     }
 
     /// Grants the destinations that are asked for, or the policy's own where none are.

@@ -9,14 +9,15 @@ mod egress;
 mod error;
 mod table;
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use table::Table;
 use toml::de::DeTable;
 
 use crate::{
-    Control, CpuCount, ImageRule, Limits, OpenFiles, PRESETS, ParseError, Policy, PolicyName, ProcessCount, Scope,
-    TokenRule, WorkspaceKind,
+    Control, CoverPath, CpuCount, ImageRule, Limits, OpenFiles, PRESETS, ParseError, Policy, PolicyName, ProcessCount,
+    Scope, TokenRule, WorkspaceKind,
 };
 
 pub use error::DocumentError;
@@ -81,6 +82,7 @@ impl Policy {
                 Some(kinds) => kinds.into_iter().collect(),
                 None => base.workspace_kinds,
             },
+            workspace_protected: read_covers(&root, "workspace-protected", base.workspace_protected)?,
             waived: match root.strings::<Control>("waive")? {
                 Some(controls) => controls.into_iter().collect(),
                 None => base.waived,
@@ -107,6 +109,7 @@ impl Policy {
             image: ImageRule { require_digest, pull },
             workspace,
             workspace_kinds,
+            workspace_protected,
             token: TokenRule { scopes, classic, lifetime: token_lifetime, require_protected_default_branch },
             waived,
         } = self;
@@ -125,6 +128,7 @@ impl Policy {
         line(format_args!("isolation = \"{isolation}\""));
         line(format_args!("workspace = \"{workspace}\""));
         line(format_args!("workspace-kinds = [{}]", quoted(workspace_kinds)));
+        line(format_args!("workspace-protected = [{}]", quoted(workspace_protected)));
         line(format_args!("waive = [{}]", quoted(waived)));
         if credentials.is_empty() {
             line(format_args!("credentials = []"));
@@ -152,6 +156,10 @@ fn check_version(root: &Table<'_>) -> Result<(), DocumentError> {
         Some(Version) => Ok(()),
         None => Err(root.refuse("version", "is absent: write version = 1")),
     }
+}
+
+fn read_covers(root: &Table<'_>, key: &str, base: BTreeSet<CoverPath>) -> Result<BTreeSet<CoverPath>, DocumentError> {
+    Ok(root.strings::<CoverPath>(key)?.map_or(base, |paths| paths.into_iter().collect()))
 }
 
 fn read_limits(root: &Table<'_>, base: Limits) -> Result<Limits, DocumentError> {
@@ -233,7 +241,7 @@ impl std::str::FromStr for Preset {
 }
 
 const UNNAMED: &str = "unnamed";
-const TOP_KEYS: [&str; 17] = [
+const TOP_KEYS: [&str; 18] = [
     "version",
     "name",
     "base",
@@ -245,6 +253,7 @@ const TOP_KEYS: [&str; 17] = [
     "isolation",
     "workspace",
     "workspace-kinds",
+    "workspace-protected",
     "waive",
     "limits",
     "image",

@@ -1,8 +1,8 @@
 //! A policy in words, for people.
 
 use crate::{
-    AddressRule, Allowlist, ClassicRule, DigestRule, Egress, ImageRule, Isolation, Limits, NetworkRule, Permission,
-    Policy, ProtectionRule, PullRule, RootRule, SudoRule, TokenRule, UserNamespaceRule, WorkspaceRule,
+    AddressRule, Allowlist, ClassicRule, CoverPath, DigestRule, Egress, ImageRule, Isolation, Limits, NetworkRule,
+    Permission, Policy, ProtectionRule, PullRule, RootRule, SudoRule, TokenRule, UserNamespaceRule, WorkspaceRule,
 };
 
 /// Says what one part of a policy is set to and what that means.
@@ -35,6 +35,7 @@ impl Policy {
             image: ImageRule { require_digest, pull },
             workspace,
             workspace_kinds,
+            workspace_protected,
             token: TokenRule { scopes, classic, lifetime: token_lifetime, require_protected_default_branch },
             waived,
         } = self;
@@ -71,6 +72,11 @@ impl Policy {
                 "workspace-kinds",
                 &listed(workspace_kinds.iter().map(|kind| kind.as_str())),
                 "what a workspace may be: a mounted directory, a copy of one, a clone, or a kept volume",
+            ),
+            part(
+                "workspace-protected",
+                &listed(workspace_protected.iter().map(CoverPath::as_str)),
+                "in a mounted workspace these are neither changed nor made",
             ),
             part(
                 "waive",

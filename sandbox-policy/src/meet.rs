@@ -25,6 +25,7 @@ impl Policy {
             image,
             workspace,
             workspace_kinds,
+            workspace_protected,
             token,
             waived,
         } = self;
@@ -42,6 +43,8 @@ impl Policy {
             image: image.meet(other.image),
             workspace: *workspace.min(&other.workspace),
             workspace_kinds: workspace_kinds.intersection(&other.workspace_kinds).copied().collect(),
+            // More that is kept from a sandbox is less that it may.
+            workspace_protected: workspace_protected.union(&other.workspace_protected).cloned().collect(),
             token: token.meet(&other.token),
             waived: waived.intersection(&other.waived).copied().collect(),
         }
@@ -63,6 +66,7 @@ impl Policy {
             image,
             workspace,
             workspace_kinds,
+            workspace_protected,
             token,
             waived,
         } = self;
@@ -78,6 +82,7 @@ impl Policy {
             && image.is_within(other.image)
             && *workspace <= other.workspace
             && workspace_kinds.is_subset(&other.workspace_kinds)
+            && workspace_protected.is_superset(&other.workspace_protected)
             && token.is_within(&other.token)
             && waived.is_subset(&other.waived)
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    Control, Credential, CredentialName, Credentials, Egress, ImageRule, Isolation, Limits, NetworkRule, Permission,
-    PolicyName, RootRule, SudoRule, TokenRule, UserNamespaceRule, WorkspaceKind, WorkspaceRule,
+    Control, CoverPath, Credential, CredentialName, Credentials, Egress, ImageRule, Isolation, Limits, NetworkRule,
+    Permission, PolicyName, RootRule, SudoRule, TokenRule, UserNamespaceRule, WorkspaceKind, WorkspaceRule,
 };
 
 /// Says what a sandbox may at most be.
@@ -30,6 +30,7 @@ pub struct Policy {
     pub(crate) image: ImageRule,
     pub(crate) workspace: WorkspaceRule,
     pub(crate) workspace_kinds: BTreeSet<WorkspaceKind>,
+    pub(crate) workspace_protected: BTreeSet<CoverPath>,
     pub(crate) token: TokenRule,
     #[serde(rename = "waive")]
     pub(crate) waived: BTreeSet<Control>,
@@ -105,6 +106,11 @@ impl Policy {
     /// Returns the kinds of workspace that may be asked for.
     pub fn workspace_kinds(&self) -> &BTreeSet<WorkspaceKind> {
         &self.workspace_kinds
+    }
+
+    /// Returns the parts of a mounted workspace that nothing inside changes or makes.
+    pub fn workspace_protected(&self) -> &BTreeSet<CoverPath> {
+        &self.workspace_protected
     }
 
     /// Returns the rule for the repository's token.
@@ -205,6 +211,13 @@ impl Policy {
     #[must_use]
     pub fn with_workspace_kinds(mut self, kinds: impl IntoIterator<Item = WorkspaceKind>) -> Self {
         self.workspace_kinds = kinds.into_iter().collect();
+        self
+    }
+
+    /// Sets the parts of a mounted workspace that nothing inside changes or makes.
+    #[must_use]
+    pub fn with_workspace_protected(mut self, paths: impl IntoIterator<Item = CoverPath>) -> Self {
+        self.workspace_protected = paths.into_iter().collect();
         self
     }
 

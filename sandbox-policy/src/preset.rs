@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use crate::cover::PROTECTED;
 use crate::{
-    ByteSize, ClassicRule, CpuCount, Credentials, DigestRule, Egress, ImageRule, Isolation, Limits, NetworkRule,
-    OpenFiles, Permission, Policy, PolicyName, ProcessCount, ProtectionRule, PullRule, RootRule, Scope, Span, SudoRule,
-    TokenRule, UserNamespaceRule, WorkspaceKind, WorkspaceRule,
+    ByteSize, ClassicRule, CoverPath, CpuCount, Credentials, DigestRule, Egress, ImageRule, Isolation, Limits,
+    NetworkRule, OpenFiles, Permission, Policy, PolicyName, ProcessCount, ProtectionRule, PullRule, RootRule, Scope,
+    Span, SudoRule, TokenRule, UserNamespaceRule, WorkspaceKind, WorkspaceRule,
 };
 
 /// Lists the names of the presets.
@@ -42,6 +43,7 @@ impl Policy {
             image: ImageRule { require_digest: DigestRule::Optional, pull: PullRule::IfMissing },
             workspace: WorkspaceRule::ReadWrite,
             workspace_kinds: WorkspaceKind::ALL.iter().copied().collect(),
+            workspace_protected: PROTECTED.map(CoverPath::known).into(),
             token: TokenRule {
                 scopes: BTreeSet::from([Scope::Repo]),
                 classic: ClassicRule::Deny,

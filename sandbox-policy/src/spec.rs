@@ -8,9 +8,9 @@ use serde::Serializer;
 
 use crate::check::denied;
 use crate::{
-    AgentUser, Branch, BranchProtection, ByteSize, Control, Credentials, Egress, EnvName, EnvValue, GuestPath,
-    ImageRef, Isolation, Limits, NetworkRequest, PolicyError, ProtectionRule, PullRule, RepoId, RootFilesystem, Scope,
-    SudoRule, UserNamespaceRule, Workspace,
+    AgentUser, Branch, BranchProtection, ByteSize, Control, CoverPath, Credentials, Egress, EnvName, EnvValue,
+    GuestPath, ImageRef, Isolation, Limits, NetworkRequest, PolicyError, ProtectionRule, PullRule, RepoId,
+    RootFilesystem, Scope, SudoRule, UserNamespaceRule, Workspace,
 };
 
 /// Describes a sandbox that a policy has agreed to, in full: every default is filled in, but for what only the image
@@ -26,6 +26,7 @@ pub struct SandboxSpec {
     pub(crate) image: ImageRef,
     pub(crate) pull: PullRule,
     pub(crate) workspace: Option<Workspace>,
+    pub(crate) workspace_protected: BTreeSet<CoverPath>,
     pub(crate) agent: Option<AgentUser>,
     pub(crate) limits: Limits,
     pub(crate) root: RootFilesystem,
@@ -74,6 +75,11 @@ impl SandboxSpec {
     /// Returns what the agent works on.
     pub fn workspace(&self) -> Option<&Workspace> {
         self.workspace.as_ref()
+    }
+
+    /// Returns the parts of a mounted workspace that nothing inside changes or makes.
+    pub fn workspace_protected(&self) -> &BTreeSet<CoverPath> {
+        &self.workspace_protected
     }
 
     /// Returns whom the agent runs as; none where that is the image's own user.

@@ -235,6 +235,11 @@ impl Seen<'_> {
             let (target, source) = (workspace.guest.as_path().to_owned(), host.as_path().to_owned());
             expected.push(Bind { target, source, writable: access == Access::ReadWrite });
         }
+        expected.extend(self.wiring.covers.iter().map(|cover| Bind {
+            target: cover.target.clone(),
+            source: cover.source.clone(),
+            writable: cover.access == Access::ReadWrite,
+        }));
         expected.sort();
         expected
     }

@@ -34,6 +34,7 @@ fn wiring() -> Wiring {
         owner: Owner::current().unwrap(),
         image: Image { id: reference.to_string(), reference, user: None },
         agent: Agent::Ids(AgentUser::default()),
+        covers: Vec::new(),
         guest_directory: "/run/sandbox/x/guest".into(),
         file_system: crate::FileSystem::Shared,
     }
@@ -308,4 +309,24 @@ fn gvisor_is_known_by_its_kernel_and_its_limits_by_the_group_around_it() {
         assert_eq!(differing, [control], "{attestation:#?}");
         assert_eq!(attestation.verify().unwrap_err().kind(), ErrorKind::Attestation);
     }
+}
+
+#[test]
+fn what_covers_the_workspace_must_be_there() {
+    let (mut inside, mut outside) = honest();
+    let spec = spec(&Policy::standard(), &[]);
+    let cover = crate::Cover {
+        source: "/srv/work/.vscode".into(),
+        target: "/workspace/.vscode".into(),
+        access: Access::ReadOnly,
+    };
+    let wiring = Wiring { covers: vec![cover], ..wiring() };
+    assert!(Attestation::compare(&spec, &wiring, &inside, &outside).verify().is_err());
+    let (target, source) = ("/workspace/.vscode".into(), "/srv/work/.vscode".into());
+    outside.binds.as_mut().unwrap().push(Bind { target, source, writable: false });
+    assert!(Attestation::compare(&spec, &wiring, &inside, &outside).verify().is_err());
+    inside.mounts.push(mount("/workspace/.vscode", "ext4", false));
+    assert!(Attestation::compare(&spec, &wiring, &inside, &outside).verify().is_err());
+    inside.mounts.last_mut().unwrap().read_only = true;
+    Attestation::compare(&spec, &wiring, &inside, &outside).verify().unwrap();
 }

@@ -105,6 +105,20 @@ async fn what_cannot_be_removed_is_told_and_kept_for_the_reaper() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_container_that_may_still_run_keeps_what_covers_its_workspace() {
+    for fault in [None, Some(Fault::Fail(Verb::Delete)), Some(Fault::Hang(Verb::Delete))] {
+        let runtime = no_program().with_fault(Fault::Fail(Verb::Start));
+        let trial = Trial::new(fault.into_iter().fold(runtime, FakeRuntime::with_fault));
+        let workspace = tempfile::tempdir().unwrap();
+        let path = workspace.path().canonicalize().unwrap();
+        trial.builder().workspace(&path).start().await.unwrap_err();
+        let stays = fault.is_some();
+        assert_eq!(path.join(".vscode").exists(), stays, "{fault:?}");
+        assert_eq!(trial.root.sandboxes().unwrap().len(), usize::from(stays), "{fault:?}");
+    }
+}
+
 /// What a provider reports whose tokens may be used.
 fn short_and_narrow() -> Capabilities {
     let enforced = || Support::Enforced { by: "a mock".to_owned() };

@@ -17,8 +17,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, chmodat, chownat, makedev, mkdirat, mknodat, openat, openat2,
-    symlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, chmodat, chownat, fstat, makedev, mkdirat, mknodat, openat,
+    openat2, symlinkat,
 };
 use rustix::mount::MountAttrFlags;
 use rustix::process::{Gid, Uid, fchdir};
@@ -192,16 +192,24 @@ const LINKS: [(&str, &str); 5] = [
     ("dev/stdout", "/proc/self/fd/1"),
 ];
 
-/// Brings a directory of the host; its path was resolved before, and no link may have taken a part's place since.
+/// Brings a directory or a file of the host; its path was resolved before, and no link may have taken a part's place since.
 fn bring(bind: &Bind, index: usize) -> io::Result<()> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
     let source = openat2(CWD, bind.source.as_slice(), flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
     let attributes = if bind.writable { HARMLESS } else { HARMLESS | READ_ONLY };
     let namespace = bind.owner.map(|(host, inside)| one_owner(host, inside)).transpose()?;
     let mount = copy(source.as_fd(), "", attributes, namespace.as_ref().map(AsFd::as_fd))?;
     let name = bind_name(index);
-    mkdirat(CWD, &name, Mode::from_raw_mode(0o755))?;
+    match kind(&source)? {
+        FileType::Directory => mkdirat(CWD, &name, Mode::from_raw_mode(0o755))?,
+        FileType::RegularFile => drop(File::create_new(&name)?),
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
+    }
     attach_here(&mount, &name)
+}
+
+fn kind(file: &OwnedFd) -> io::Result<FileType> {
+    Ok(FileType::from_raw_mode(fstat(file)?.st_mode))
 }
 
 pub(super) fn bind_name(index: usize) -> String {

@@ -186,7 +186,11 @@ fn fill(launch: &Launch, root: BorrowedFd<'_>) -> Result<(), Broken> {
         memory(root, tmpfs).during(Step::Files, format!("mount memory at {}", tmpfs.target.escape_ascii()))?;
     }
     for (index, bind) in launch.binds.iter().enumerate() {
-        let mount = || place(&bind_name(index), &paths::directory(root, &bind.target)?);
+        let mount = || {
+            // What is mounted over a part of the workspace finds it there, and no link in its place.
+            let target = paths::find(root, &bind.target).or_else(|_| paths::directory(root, &bind.target));
+            place(&bind_name(index), &target?)
+        };
         mount().during(Step::Bind, format!("mount {}", bind.target.escape_ascii()))?;
     }
     Ok(())

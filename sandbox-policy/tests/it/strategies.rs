@@ -6,7 +6,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use sandbox_policy::{
-    Access, Allowlist, Budget, Bundle, ByteSize, Capabilities, ClassicRule, Control, CpuCount, Credential,
+    Access, Allowlist, Budget, Bundle, ByteSize, Capabilities, ClassicRule, Control, CoverPath, CpuCount, Credential,
     CredentialName, DigestRule, Egress, EgressRule, EnvName, EnvValue, GuestPath, HostPath, ImageRef, ImageRule,
     Isolation, Limits, LimitsRequest, Method, NetworkRequest, NetworkRule, OpenFiles, PathPattern, Permission,
     PlaceholderShape, Placement, Policy, PolicyName, ProcessCount, ProtectionRule, PullRule, RepoId, RootFilesystem,
@@ -187,6 +187,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
     let names = parsed::<PolicyName>(&["host", "user", "ci/x 2", "a@b:c+d", "standard"]);
     let permission = mostly(Permission::Allow, Permission::ALL);
     let all = Just(WorkspaceKind::ALL.to_vec());
+    let covers = proptest::collection::vec(parsed::<CoverPath>(&[".vscode/", ".envrc", "a/b"]), 0..3);
     let kinds = prop_oneof![3 => all, 1 => subsequence(WorkspaceKind::ALL, 0..=WorkspaceKind::ALL.len())];
     (
         (names, permission, policy_limits(), image_rule()),
@@ -194,7 +195,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
         mostly(NetworkRule::Egress, NetworkRule::ALL),
         mostly(SudoRule::Any, SudoRule::ALL),
         (select(UserNamespaceRule::ALL), mostly(Isolation::Standard, Isolation::ALL)),
-        (mostly(WorkspaceRule::ReadWrite, WorkspaceRule::ALL), kinds),
+        (mostly(WorkspaceRule::ReadWrite, WorkspaceRule::ALL), kinds, covers),
         (
             subsequence(Control::ALL, 0..=Control::ALL.len()),
             token_rule(),
@@ -209,7 +210,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
                 network,
                 sudo,
                 (users, isolation),
-                (workspace, kinds),
+                (workspace, kinds, covers),
                 (waived, token, egress, credentials),
             )| {
                 let policy = Policy::standard()
@@ -225,6 +226,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
                     .with_image(image)
                     .with_workspace(workspace)
                     .with_workspace_kinds(kinds)
+                    .with_workspace_protected(covers)
                     .with_token(token);
                 let policy =
                     credentials.into_iter().fold(policy, |policy, (name, bound)| policy.with_credential(name, bound));

@@ -75,7 +75,11 @@ impl Machine {
                 Ids::Own { .. } => None,
                 Ids::Range { .. } => owner_of(host.as_path())?,
             };
+            let owner = workspace.owner;
             binds.push(workspace);
+            for cover in &wiring.covers {
+                binds.push(Mount { owner, ..mount("workspace", &cover.source, &cover.target, cover.access)? });
+            }
         }
         Ok(Record {
             version: VERSION,

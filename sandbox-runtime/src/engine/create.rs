@@ -127,6 +127,9 @@ fn mounts(spec: &SandboxSpec, wiring: &Wiring) -> Result<Vec<Mount>> {
     {
         mounts.push(bind("workspace", host.as_path(), workspace.guest.as_path(), access)?);
     }
+    for cover in &wiring.covers {
+        mounts.push(bind("workspace", &cover.source, &cover.target, cover.access)?);
+    }
     Ok(mounts)
 }
 

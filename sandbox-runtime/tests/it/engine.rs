@@ -95,6 +95,7 @@ pub(crate) fn wiring(image: Image, directory: &Path) -> Wiring {
         owner: Owner::current().unwrap(),
         image,
         agent: Agent::Ids(AgentUser::default()),
+        covers: Vec::new(),
         guest_directory: directory.to_owned(),
         file_system: sandbox_core::FileSystem::Shared,
     }

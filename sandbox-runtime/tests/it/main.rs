@@ -5,6 +5,7 @@
 mod connect;
 mod containers;
 mod contract;
+mod covers;
 mod egress;
 mod embedded;
 mod engine;

@@ -45,6 +45,9 @@ fn body(spec: &SandboxSpec, wiring: &Wiring) -> Result<Value> {
     {
         mounts.push(bind("workspace", host.as_path(), workspace.guest.as_path(), access)?);
     }
+    for cover in &wiring.covers {
+        mounts.push(bind("workspace", &cover.source, &cover.target, cover.access)?);
+    }
     let capabilities: Vec<String> = spec.capabilities().iter().map(|name| format!("CAP_{name}")).collect();
     let own = json!({ "nsmode": "private" });
     let labels: serde_json::Map<String, Value> =
