@@ -126,6 +126,9 @@ pub(crate) struct SandboxArgs {
     /// Mount this directory at /workspace; `:ro` makes it read-only
     #[arg(short, long, value_name = "DIR[:ro]", value_parser = values::workspace())]
     pub(crate) workspace: Option<WorkspaceDirectory>,
+    /// Copy what this directory holds to /workspace, without what git ignores; with commits, if it is a repository
+    #[arg(long, value_name = "DIR", conflicts_with = "workspace")]
+    pub(crate) copy: Option<PathBuf>,
     /// A policy: open, standard, maximum, deny-all, or a file [default: your policy.toml, else standard]
     #[arg(short, long, value_name = "FILE|PRESET")]
     pub(crate) policy: Option<String>,

@@ -76,6 +76,7 @@ impl Inspection {
     pub(crate) fn text(&self) -> String {
         let workspace = match (self.spec_text(&["workspace", "host"]), self.spec_text(&["workspace", "access"])) {
             (Some(host), Some(access)) => format!("{host} ({access})"),
+            (Some(host), None) => format!("{host} (copy)"),
             _ => "none".to_owned(),
         };
         let EngineView { name, version, api, endpoint } = &self.engine;

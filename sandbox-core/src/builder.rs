@@ -1,14 +1,14 @@
 //! What an orchestrator says to get a sandbox.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sandbox_policy::{
     Access, AgentUser, Branch, CredentialName, DEFAULT_WORKSPACE_PATH, Egress, EnvName, EnvValue, GuestPath, HostPath,
     ImageRef, Isolation, LimitsRequest, NetworkRequest, ParseError, Policy, RepoId, RootFilesystem, SandboxRequest,
-    Scope, SudoRequest, Workspace,
+    Scope, SudoRequest, Workspace, WorkspaceSource,
 };
 
 use crate::lifecycle::{self, Plan};
@@ -43,7 +43,8 @@ pub struct SandboxBuilder {
     image: Option<Result<ImageRef, ParseError>>,
     repository: Option<RepoId>,
     branch: Option<Branch>,
-    workspace: Option<(PathBuf, Access)>,
+    workspace: Option<Asked>,
+    workspace_path: Option<String>,
     agent: Option<AgentUser>,
     limits: LimitsRequest,
     root: Option<RootFilesystem>,
@@ -70,6 +71,7 @@ impl SandboxBuilder {
             repository: None,
             branch: None,
             workspace: None,
+            workspace_path: None,
             agent: None,
             limits: LimitsRequest::default(),
             root: None,
@@ -130,7 +132,24 @@ impl SandboxBuilder {
 
     /// Mounts a host directory as the workspace.
     pub fn workspace_with(mut self, path: impl Into<PathBuf>, access: Access) -> Self {
-        self.workspace = Some((path.into(), access));
+        self.workspace = Some(Asked::Bind(path.into(), access));
+        self
+    }
+
+    /// Copies what a host directory holds into a workspace of the sandbox's own, which ends with it.
+    ///
+    /// What git would leave out by name stays out: what a `.gitignore` there or above, up to the repository's root, or
+    /// `.git/info/exclude` lists, whether git tracks it or not; also where there is no repository. So does `.git`, in whose
+    /// place the workspace has a repository of its own with the commits of `HEAD`, where git is inside and the directory is
+    /// a repository's root.
+    pub fn workspace_copy(mut self, path: impl Into<PathBuf>) -> Self {
+        self.workspace = Some(Asked::Copy(path.into()));
+        self
+    }
+
+    /// Sets where the workspace lies inside; [`DEFAULT_WORKSPACE_PATH`] without it.
+    pub fn workspace_at(mut self, path: impl Into<String>) -> Self {
+        self.workspace_path = Some(path.into());
         self
     }
 
@@ -250,7 +269,8 @@ impl SandboxBuilder {
         let mut request = SandboxRequest::new(image);
         request.repository = self.repository;
         request.branch = self.branch;
-        request.workspace = self.workspace.map(workspace).transpose()?;
+        let path = self.workspace_path.as_deref().unwrap_or(DEFAULT_WORKSPACE_PATH);
+        request.workspace = self.workspace.map(|asked| workspace(asked, path)).transpose()?;
         request.agent = self.agent;
         request.limits = self.limits;
         request.root = self.root;
@@ -288,8 +308,24 @@ fn invalid(error: ParseError) -> Error {
     Error::new(ErrorKind::InvalidInput, error.to_string()).with_source(error)
 }
 
-/// Follows every link first: the policy judges the directory that would be mounted, not one of its names.
-fn workspace((path, access): (PathBuf, Access)) -> Result<Workspace> {
+/// A workspace that is asked for.
+#[derive(Debug)]
+enum Asked {
+    Bind(PathBuf, Access),
+    Copy(PathBuf),
+}
+
+/// Follows every link first: the policy judges the directory that would be mounted or read, not one of its names.
+fn workspace(asked: Asked, guest: &str) -> Result<Workspace> {
+    let guest: GuestPath = guest.parse().map_err(invalid)?;
+    let source = match asked {
+        Asked::Bind(path, access) => WorkspaceSource::Bind { host: directory(&path)?, access },
+        Asked::Copy(path) => WorkspaceSource::Copy { host: directory(&path)? },
+    };
+    Ok(Workspace { source, guest })
+}
+
+fn directory(path: &Path) -> Result<HostPath> {
     let missing = |error: std::io::Error| {
         Error::new(ErrorKind::WorkspaceMissing, format!("workspace {} cannot be used", path.display()))
             .with_source(error)
@@ -299,7 +335,5 @@ fn workspace((path, access): (PathBuf, Access)) -> Result<Workspace> {
     if !real.is_dir() {
         return Err(missing(std::io::Error::from(std::io::ErrorKind::NotADirectory)));
     }
-    let host = HostPath::try_from(real).map_err(invalid)?;
-    let guest: GuestPath = DEFAULT_WORKSPACE_PATH.parse().map_err(invalid)?;
-    Ok(Workspace::bind(host, guest, access))
+    HostPath::try_from(real).map_err(invalid)
 }

@@ -160,7 +160,7 @@ pub enum Event {
         /// Why it cannot be enforced here.
         why: String,
     },
-    /// A host directory is about to be mounted.
+    /// A host directory is about to be mounted, or what it holds to be copied.
     WorkspacePreparing {
         /// Where it appears inside.
         target: String,

@@ -29,6 +29,7 @@ mod teardown;
 pub mod testkit;
 mod token;
 mod work;
+mod workspace;
 
 pub use agent::Agent;
 pub use attest::{Attestation, Finding, Verdict};

@@ -25,6 +25,7 @@ use crate::guest::{self, Guest};
 use crate::run_directory::RunDirectory;
 use crate::sandbox::About;
 use crate::teardown::{Teardown, Undo};
+use crate::workspace;
 use crate::{
     Agent, Cause, ContainerId, ContainerStatus, Error, ErrorKind, Event, EventSink, Events, FileSystem, Gateway, Owner,
     RepoGrant, Result, RunRoot, Runtime, Sandbox, SandboxId, TokenProvider, Transport, Wiring,
@@ -87,12 +88,10 @@ fn check(plan: &Plan, events: &Events) -> Result<SandboxSpec> {
         events.report(Event::Refused { violations: Vec::new() });
         return Err(not_mountable(host.as_path(), &plan.runtime.info().endpoint));
     }
-    if let Some(kind) = spec.workspace().map(|workspace| workspace.source.kind())
-        && kind != WorkspaceKind::Bind
-    {
+    if let Some(kind @ (WorkspaceKind::Clone | WorkspaceKind::Volume)) = spec.workspace().map(|it| it.source.kind()) {
         events.report(Event::Refused { violations: Vec::new() });
-        let message = format!("workspace kind {kind} is not there yet; bind is");
-        return Err(Error::new(ErrorKind::InvalidInput, message).with_hint("mount a directory as the workspace"));
+        let message = format!("workspace kind {kind} is not there yet; bind and copy are");
+        return Err(Error::new(ErrorKind::InvalidInput, message).with_hint("mount a directory, or have it copied"));
     }
     for (control, why) in spec.waived() {
         events.announce(Event::Waived { control: *control, why: why.clone() })?;
@@ -106,7 +105,7 @@ fn not_mountable(path: &Path, endpoint: &str) -> Error {
     let message =
         format!("workspace {path} cannot be mounted: the engine at {endpoint} shares no file system with this machine");
     Error::new(ErrorKind::InvalidInput, message)
-        .with_hint("leave the workspace out, and copy files in and out once the sandbox runs")
+        .with_hint("have the directory copied: `--copy`, or `SandboxBuilder::workspace_copy`")
 }
 
 /// What holds on every engine, because the guest or the sandbox's own task sees to it.
@@ -215,7 +214,7 @@ impl Start<'_> {
             self.teardown.push(Undo::Gateway(open));
         }
 
-        if let Some(workspace) = spec.workspace() {
+        if let Some(workspace) = spec.workspace().filter(|workspace| !workspace.is_in_layer()) {
             let target = workspace.guest.as_path().display().to_string();
             events.announce(Event::WorkspacePreparing { target })?;
         }
@@ -271,6 +270,10 @@ impl Start<'_> {
             greet(channel, &spec, (&wiring.agent, runtime.isolation()), environment, self.plan.connect_within).await?;
         let guest = Guest::new(channel, Some(events.clone()));
         let (agent, attestation) = self.attest(&guest, &spec, &container, &wiring).await?;
+        // It holds a buffer and git's output, and is too much for a stack.
+        let own = run_root.of(id);
+        let filling = Box::pin(workspace::fill(&guest, &spec, events, &own));
+        self.unless_given_up(filling).await?;
         for gateway in self.teardown.gateways() {
             within("attaching a gateway", gateway.attach(&guest)).await?;
         }
@@ -418,6 +421,10 @@ async fn greet(
             // gVisor's processes are its own to count: to the host's kernel they are threads of it.
             processes: (isolation == Isolation::Gvisor).then(|| spec.limits().processes.get().into()),
             sudo: if spec.sudo() == SudoRule::Deny { Sudo::Denied } else { Sudo::Offered },
+            workspace: spec
+                .workspace()
+                .filter(|workspace| workspace.is_in_layer())
+                .map(|workspace| workspace.guest.as_str().into()),
         };
         let frame = Outgoing::new(&setup, MAX_TO_GUEST).map_err(broken)?;
         guest::send(&channel, frame, &[]).await.map_err(broken)

@@ -9,6 +9,7 @@
 mod git;
 mod quarantine;
 mod repository;
+mod seed;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use sandbox_policy::Branch;
 use tokio::io::AsyncWrite;
 
 pub use repository::HostRepository;
+pub(crate) use seed::seed;
 
 use crate::{Error, ErrorKind, Exit, Guest, Output, Result, SandboxId, Status, Stdin};
 use git::ObjectId;

@@ -1,6 +1,6 @@
-//! A name and a home for the agent, where the image has none.
+//! A name and a home for the agent, where the image has none, and the directory that it works in.
 //!
-//! Both are made in the container's own layer, before anything of the agent's runs; the image is not changed. It is not
+//! All are made in the container's own layer, before anything of the agent's runs; the image is not changed. It is not
 //! trusted either: no link of it is followed. Where the root cannot be written, the agent goes without a name, and its home is
 //! one of the memory file systems.
 
@@ -9,8 +9,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{
-    CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, fchmod, fstat, mkdirat, openat, openat2, renameat_with,
-    statat,
+    AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, fchmod, fstat, mkdirat, openat, renameat_with, statat, unlinkat,
 };
 use sandbox_guest::user::{self, MAX_FILE};
 use sandbox_guest::wire::Identity;
@@ -34,6 +33,43 @@ pub(crate) fn find(named: &str) -> Option<Identity> {
     user::find(&read("/etc/passwd"), &read("/etc/group"), name, group)
 }
 
+/// Makes the directory that the agent works in. Where it cannot be had, whoever fills it is told so by the kernel.
+pub(crate) fn provide_workspace(agent: Identity, path: &[u8]) {
+    if let Ok(path) = std::str::from_utf8(path) {
+        let _ = make_workspace(agent, path);
+    }
+}
+
+fn make_workspace(agent: Identity, path: &str) -> io::Result<()> {
+    let mut names = path.split('/').filter(|name| !name.is_empty());
+    let Some(name) = names.next_back() else { return Ok(()) };
+    let mut parent = directory("/")?;
+    for above in names {
+        let made = writable(&parent, || Ok(mkdirat(&parent, above, Mode::from_raw_mode(0o755))?));
+        let found = openat(&parent, above, DIRECTORY | OFlags::NOFOLLOW, Mode::empty());
+        // What is there already need not be made.
+        parent = found.map_err(|error| made.err().unwrap_or_else(|| error.into()))?;
+    }
+    writable(&parent, || {
+        // One that the image has goes, if it holds nothing; one that holds something is the image's.
+        let _ = unlinkat(&parent, name, AtFlags::REMOVEDIR);
+        make_own(agent, &parent, name)
+    })
+}
+
+/// Does something in a directory that root can write meanwhile. Podman's root directory is its owner's, and nobody may write to it; root here lacks
+/// the capability to do so all the same, and may change the mode of what it owns.
+fn writable<T>(directory: &OwnedFd, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let mode = Mode::from_raw_mode(fstat(directory)?.st_mode);
+    if mode.contains(Mode::WUSR) {
+        return work();
+    }
+    fchmod(directory, mode | Mode::WUSR)?;
+    let done = work();
+    fchmod(directory, mode)?;
+    done
+}
+
 /// Makes the entry in `/etc/passwd` (passwd(5)), and one for the group; returns the home that the entry names.
 fn entry(agent: Identity) -> io::Result<String> {
     let etc = directory("/etc")?;
@@ -53,33 +89,48 @@ fn entry(agent: Identity) -> io::Result<String> {
     Ok(home)
 }
 
-/// Makes a home that is the agent's alone. Root may give nothing away, so the agent makes it where everybody may, and root
-/// moves it to where only root may.
 fn make_home(agent: Identity, home: &str) -> io::Result<()> {
-    let Some((parent, name)) = home.rsplit_once('/').filter(|(parent, name)| !parent.is_empty() && !name.is_empty())
-    else {
-        return Ok(());
-    };
-    let parent = directory(parent)?;
-    if statat(&parent, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+    match home.rsplit_once('/') {
+        Some((parent, name)) if !parent.is_empty() && !name.is_empty() => make_own(agent, &directory(parent)?, name),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a directory that is the agent's alone, unless it is there. Root may give nothing away, so the agent makes it where everybody may write for a
+/// moment, and root moves it to where only root may. That is beside its place, since `/tmp` may be another file system.
+fn make_own(agent: Identity, parent: &OwnedFd, name: &str) -> io::Result<()> {
+    if statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
         return Ok(());
     }
-    let temporary = directory("/tmp")?;
+    mkdirat(parent, FRESH, Mode::RWXU)?;
+    let done = make_within(agent, parent, name);
+    unlinkat(parent, FRESH, AtFlags::REMOVEDIR)?;
+    done
+}
+
+fn make_within(agent: Identity, parent: &OwnedFd, name: &str) -> io::Result<()> {
+    let open = |within: &OwnedFd, name: &str| openat(within, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty());
+    let everybody = Mode::from_raw_mode(0o777);
+    let temporary = open(parent, FRESH)?;
+    fchmod(&temporary, everybody)?;
     let made = as_agent(agent, || {
         mkdirat(&temporary, FRESH, Mode::RWXU)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = openat(&temporary, FRESH, flags, Mode::empty())?;
+        let made = open(&temporary, FRESH)?;
         // A directory that goes elsewhere is written, too.
-        fchmod(&made, Mode::from_raw_mode(0o777))?;
+        fchmod(&made, everybody)?;
         Ok(made)
     })?;
-    renameat_with(&temporary, FRESH, &parent, name, RenameFlags::NOREPLACE)?;
+    renameat_with(&temporary, FRESH, parent, name, RenameFlags::NOREPLACE)?;
     as_agent(agent, || Ok(fchmod(&made, Mode::from_raw_mode(0o700))?))
 }
 
+/// Opens a directory, through no link. It goes step by step, since gVisor has no openat2(2).
 fn directory(path: &str) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)?)
+    let mut found = openat(CWD, "/", DIRECTORY, Mode::empty())?;
+    for name in path.split('/').filter(|name| !name.is_empty()) {
+        found = openat(&found, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
+    }
+    Ok(found)
 }
 
 /// Opens a file of users or groups, and reads what is in it; one that is missing is made.
@@ -110,8 +161,9 @@ fn line_of(text: &str, field: usize, number: u32) -> Option<Vec<&str>> {
         .find(|fields| fields.get(field).and_then(|id| id.parse::<u32>().ok()) == Some(number))
 }
 
-/// What a home is called until it is where it belongs.
-const FRESH: &str = ".sandbox-home";
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+/// What a directory is called until it is where it belongs.
+const FRESH: &str = ".sandbox-fresh";
 const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
 
 #[cfg(test)]

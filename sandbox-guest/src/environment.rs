@@ -184,6 +184,7 @@ mod tests {
             user: None,
             environment: pairs(&[("X", "0"), ("Y", "0")]),
             sudo: Sudo::Denied,
+            workspace: None,
         }
     }
 

@@ -114,6 +114,9 @@ pub(crate) fn run(door: &Door) -> io::Result<()> {
     // What lies on a host of others is not ours to change.
     if territory == Territory::Namespace && geteuid().is_root() {
         account::provide(setup.agent);
+        if let Some(workspace) = &setup.workspace {
+            account::provide_workspace(setup.agent, workspace);
+        }
         // Where it cannot be done, whoever asks for `sudo` finds none.
         if setup.sudo == Sudo::Offered {
             let _ = offer::offer();

@@ -2,7 +2,8 @@
 //!
 //! A stream is a magic number, then records, then an end record that counts them, so that a stream which was cut is
 //! never taken for a whole one. A record is four bytes of length, little-endian, and that many bytes of postcard; a file's
-//! content follows its record in chunks, each with four bytes of length before it, the last one empty.
+//! content follows its record in chunks, each with four bytes of length before it, the last one empty. In the place of a chunk, a
+//! hole of a sparse file is told by its length alone; it counts as content all the same.
 //!
 //! The invariant of [`unpack`]: whatever the stream says and whatever is in the root already, nothing outside the root is
 //! made, changed or read, and no link that the stream made leads outside. Parents are opened one name at a
@@ -15,7 +16,7 @@ mod pack;
 mod unpack;
 
 pub use error::{TreeError, TreeErrorKind};
-pub use pack::{pack, pack_file};
+pub use pack::{Candidate, pack, pack_file, pack_selected};
 pub use unpack::unpack;
 
 use std::io;

@@ -74,6 +74,8 @@ pub struct Setup {
     pub environment: Vec<(Vec<u8>, Vec<u8>)>,
     /// Whether programs may be run as root inside, and the agent finds whom to ask for it.
     pub sudo: Sudo,
+    /// A directory in the container's own layer that is made for the agent before anything of the agent's runs.
+    pub workspace: Option<Vec<u8>>,
 }
 
 /// Whether the agent may ask for root inside.

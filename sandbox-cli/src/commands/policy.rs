@@ -3,7 +3,7 @@
 use sandbox_core::{ErrorKind, Gateway as _, SudoGateway, own_capabilities};
 use sandbox_policy::{
     Control, DEFAULT_WORKSPACE_PATH, HostPath, ParseError, RootFilesystem, SandboxRequest, SandboxSpec, SudoRequest,
-    Workspace,
+    Workspace, WorkspaceSource,
 };
 use sandbox_runtime::EgressProxy;
 use serde::Serialize;
@@ -83,6 +83,15 @@ fn request(arguments: &SandboxArgs) -> Result<SandboxRequest> {
             DEFAULT_WORKSPACE_PATH.parse().map_err(invalid)?,
             workspace.access,
         ));
+    }
+    if let Some(copied) = &arguments.copy {
+        let path = copied
+            .canonicalize()
+            .map_err(|error| Failure::io(format!("workspace {} cannot be used", copied.display()), error))?;
+        request.workspace = Some(Workspace {
+            source: WorkspaceSource::Copy { host: HostPath::try_from(path).map_err(invalid)? },
+            guest: DEFAULT_WORKSPACE_PATH.parse().map_err(invalid)?,
+        });
     }
     for variable in &arguments.environment {
         let name = variable.name.parse().map_err(invalid)?;

@@ -109,6 +109,9 @@ impl Wanted {
         if let Some(WorkspaceDirectory { path, access }) = workspace {
             builder = builder.workspace_with(path, access);
         }
+        if let Some(path) = &arguments.copy {
+            builder = builder.workspace_copy(path);
+        }
         if let Some(egress) = egress {
             builder = builder.network(NetworkRequest::Egress).gateway(egress);
         }

@@ -230,7 +230,18 @@ impl Guest {
     /// # Errors
     /// Those of both sides; what had been copied before stays.
     pub async fn upload(&self, from: &Path, to: impl AsRef<OsStr>, limits: TransferLimits) -> Result<Summary> {
-        let to = absolute(to.as_ref())?;
+        self.upload_wanted(from, to.as_ref(), limits, |_| true).await
+    }
+
+    /// As [`upload`](Self::upload), without what is not wanted.
+    pub(crate) async fn upload_wanted(
+        &self,
+        from: &Path,
+        to: &OsStr,
+        limits: TransferLimits,
+        wanted: impl FnMut(&tree::Candidate<'_>) -> bool + Send + 'static,
+    ) -> Result<Summary> {
+        let to = absolute(to)?;
         let what = format!("copying {} to {}", shown(from.as_os_str().as_bytes()), shown(&to));
         let source = open(from, OFlags::RDONLY).map_err(|error| Error::io(&*what, error))?;
         let name = from.file_name().unwrap_or_default().as_bytes().to_vec();
@@ -239,7 +250,7 @@ impl Guest {
         let packed = blocking(&what, limits.deadline, ours, move |pipe| {
             let (out, limits) = (io::BufWriter::with_capacity(CHUNK, pipe), limits.tree());
             match FileType::from_raw_mode(rustix::fs::fstat(&source)?.st_mode) {
-                FileType::Directory => tree::pack(&source, out, &limits),
+                FileType::Directory => tree::pack_selected(&source, out, &limits, wanted),
                 _ => tree::pack_file(&name, &source, out, &limits),
             }
         })

@@ -3,16 +3,17 @@
 use std::sync::{Arc, Mutex};
 
 use sandbox_policy::{
-    BranchProtection, Capabilities, Control, NetworkRequest, Policy, ProtectionRule, Span, Support, TokenCarries,
-    TokenFacts, TokenForm, TokenLife, TokenReach,
+    BranchProtection, Capabilities, Control, NetworkRequest, Policy, ProtectionRule, SandboxRequest, Span, Support,
+    TokenCarries, TokenFacts, TokenForm, TokenLife, TokenReach, Workspace, WorkspaceKind, WorkspaceSource,
 };
 use secrecy::SecretString;
 
+use super::{Plan, start};
 use crate::event::MockEventSink;
 use crate::gateway::{MockGateway, MockOpenGateway};
 use crate::testkit::{FakeRuntime, Fault, Recorder, Verb};
 use crate::token::MockTokenProvider;
-use crate::{Cause, Error, ErrorKind, Event, RunRoot, Sandbox, SandboxBuilder, Token};
+use crate::{Cause, Error, ErrorKind, Event, RunRoot, Sandbox, SandboxBuilder, SandboxId, Token};
 
 fn policy(runtime: &FakeRuntime) -> Policy {
     use crate::Runtime as _;
@@ -289,6 +290,34 @@ async fn a_refusal_is_the_only_event_and_nothing_is_asked_of_anybody() {
     let builder = trial.builder().policy(Policy::standard()).events(sink).tokens(tokens);
     assert_eq!(builder.start().await.unwrap_err().kind(), ErrorKind::Policy);
     trial.assert_nothing_left();
+}
+
+#[tokio::test]
+async fn a_kind_of_workspace_that_is_not_there_yet_is_refused() {
+    for (kind, source) in [
+        ("clone", WorkspaceSource::Clone { source: "octo/widget".parse().unwrap() }),
+        ("volume", WorkspaceSource::Volume { name: "cache".parse().unwrap() }),
+    ] {
+        let trial = Trial::new(no_program().with_fault(Fault::Hang(Verb::Resolve)));
+        let mut request = SandboxRequest::new(FakeRuntime::IMAGE.parse().unwrap());
+        request.workspace = Some(Workspace { source, guest: "/workspace".parse().unwrap() });
+        let plan = Plan {
+            id: SandboxId::random().unwrap(),
+            runtime: trial.runtime.clone(),
+            policy: policy(&trial.runtime).with_workspace_kinds(WorkspaceKind::ALL.iter().copied()),
+            request,
+            sink: Arc::new(trial.recorder.clone()),
+            gateways: Vec::new(),
+            tokens: None,
+            run_root: trial.root.clone(),
+            connect_within: std::time::Duration::from_secs(1),
+        };
+        let error = start(plan).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+        assert!(error.to_string().starts_with(&format!("workspace kind {kind} is not there yet")), "{error}");
+        assert!(matches!(trial.recorder.events().as_slice(), [Event::Refused { .. }]));
+        trial.assert_nothing_left();
+    }
 }
 
 #[tokio::test]

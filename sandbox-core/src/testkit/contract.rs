@@ -14,6 +14,7 @@ mod refusals;
 mod sudo;
 mod terminal;
 mod users;
+mod workspaces;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub use refusals::*;
 pub use sudo::*;
 pub use terminal::*;
 pub use users::*;
+pub use workspaces::*;
 
 use crate::{EventSink, RunRoot, Runtime, Sandbox, SandboxBuilder};
 
@@ -173,6 +175,10 @@ macro_rules! contract {
             a_file_comes_back_as_it_was_written
             a_file_is_whole_or_not_there
             a_gateway_without_a_report_is_no_gateway
+            a_copy_is_the_sandboxs_own_and_lacks_what_git_ignores
+            a_copy_on_a_read_only_root_lies_in_memory
+            a_copy_that_is_larger_than_the_disk_is_refused
+            git_works_in_a_copy_and_its_commits_come_back
             an_agent_that_the_image_does_not_know_has_a_name_and_a_home
             on_a_read_only_root_the_home_is_small_and_writable
             sudo_any_is_root_inside_and_no_further

@@ -27,13 +27,26 @@ impl Quarantine {
     /// Makes one beside the objects of the repository that the work is for.
     pub(super) async fn new(host: &HostRepository) -> Result<Self> {
         let failed = |error| Error::io("cannot make a quarantine", error);
+        Self::of(
+            host,
+            tempfile::Builder::new().prefix("sandbox-quarantine-").tempdir_in(host.directory()).map_err(failed)?,
+        )
+        .await
+    }
+
+    /// Makes one in a directory of the host's own, for a repository that is only read.
+    pub(super) async fn within(room: &Path, host: &HostRepository) -> Result<Self> {
+        let failed = |error| Error::io("cannot make a quarantine", error);
+        Self::of(host, tempfile::Builder::new().prefix("quarantine-").tempdir_in(room).map_err(failed)?).await
+    }
+
+    async fn of(host: &HostRepository, directory: TempDir) -> Result<Self> {
+        let failed = |error| Error::io("cannot make a quarantine", error);
         let objects = host.objects();
         if objects.as_os_str().as_encoded_bytes().contains(&b'\n') {
             let message = "the host's repository has a line feed in its path, which git cannot be told";
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
-        let directory =
-            tempfile::Builder::new().prefix("sandbox-quarantine-").tempdir_in(host.directory()).map_err(failed)?;
         let format = format!("--object-format={}", host.format().await?);
         let made = git::git(directory.path(), ["init", "--quiet", "--bare", "--template=", &format]);
         git::run(made, None, QUICK).await?.content("git cannot make a quarantine")?;

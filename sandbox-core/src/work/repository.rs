@@ -12,9 +12,9 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostRepository {
     /// The directory that git calls `$GIT_COMMON_DIR`.
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     /// The one that it calls `$GIT_DIR`, which differs in a linked worktree.
-    own: PathBuf,
+    pub(super) own: PathBuf,
 }
 
 impl HostRepository {

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::{MAX_DEPTH, MAX_NAME, MAX_PATH, TreeError, TreeErrorKind};
 
 /// What every stream begins with; the last byte is the version.
-pub(super) const MAGIC: [u8; 8] = *b"sbxtree\x01";
+pub(super) const MAGIC: [u8; 8] = *b"sbxtree\x02";
+
+/// Stands in the place of a chunk's length before a hole, whose own length in bytes follows in eight bytes.
+pub(super) const HOLE: u32 = u32::MAX;
 
 /// The largest record, in bytes: two paths and change.
 pub(super) const MAX_RECORD: usize = 2 * MAX_PATH + 64;
@@ -83,6 +86,13 @@ pub(super) fn read_length(input: &mut impl Read, path: &[u8]) -> io::Result<usiz
     let mut prefix = [0; PREFIX];
     read_exact(input, &mut prefix, path)?;
     Ok(u32::from_le_bytes(prefix) as usize)
+}
+
+/// Reads the length of a hole.
+pub(super) fn read_hole(input: &mut impl Read, path: &[u8]) -> io::Result<u64> {
+    let mut length = [0; 8];
+    read_exact(input, &mut length, path)?;
+    Ok(u64::from_le_bytes(length))
 }
 
 /// Fills a buffer, or tells that the stream was cut.

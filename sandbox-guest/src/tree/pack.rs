@@ -1,17 +1,22 @@
 //! From a directory to a stream.
 
 use std::io::{self, BufWriter, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, SeekFrom, Stat, fstat, openat, readlinkat, seek, statat};
 use rustix::io::Errno;
 
-use super::format::{Header, Kind, MAGIC, MAX_CHUNK, MODE_BITS, PREFIX, Record, names, stays_inside, write_record};
+use super::format::{
+    HOLE, Header, Kind, MAGIC, MAX_CHUNK, MODE_BITS, PREFIX, Record, names, stays_inside, write_record,
+};
 use super::{Limits, MAX_DEPTH, TreeError, TreeErrorKind};
 use crate::wire::{MAX_ENTRIES, SkipReason, Skipped, Summary};
 
 /// How many bytes of names a summary holds, so that it fits a frame beside what else it says.
 const MAX_SKIPPED_NAMES: usize = 128 << 10;
+
+/// Bytes of a block, as stat(2) counts them.
+const BLOCK: u64 = 512;
 
 /// Sends everything below a directory, in the order of names. Links are sent and never followed; what cannot travel is left
 /// out and listed in the summary. A file or directory that vanishes meanwhile is as if it had never been.
@@ -19,9 +24,34 @@ const MAX_SKIPPED_NAMES: usize = 128 << 10;
 /// # Errors
 /// Those of the stream, and a [`TreeError`] where the tree is over its limits, too deep, or fails to be read.
 pub fn pack(directory: impl AsFd, out: impl Write, limits: &Limits) -> io::Result<Summary> {
+    pack_selected(directory, out, limits, |_| true)
+}
+
+/// As [`pack`], and sends only what is wanted. A directory that is not wanted is not entered.
+///
+/// # Errors
+/// As [`pack`].
+pub fn pack_selected(
+    directory: impl AsFd,
+    out: impl Write,
+    limits: &Limits,
+    wanted: impl FnMut(&Candidate<'_>) -> bool,
+) -> io::Result<Summary> {
     let mut packer = Packer::new(out, *limits)?;
-    packer.walk(open_directory(&directory, b".").map_err(|error| TreeError::io(b"", error))?)?;
+    packer.walk(open_directory(&directory, b".").map_err(|error| TreeError::io(b"", error))?, wanted)?;
     packer.finish()
+}
+
+/// An entry that may be sent.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Candidate<'a> {
+    /// The directory that it is in.
+    pub parent: BorrowedFd<'a>,
+    /// Its path below the root.
+    pub path: &'a [u8],
+    /// What it is.
+    pub kind: FileType,
 }
 
 /// Sends one regular file as a tree of one entry.
@@ -73,7 +103,7 @@ impl<W: Write> Packer<W> {
         Ok(self.summary)
     }
 
-    fn walk(&mut self, root: OwnedFd) -> io::Result<()> {
+    fn walk(&mut self, root: OwnedFd, mut wanted: impl FnMut(&Candidate<'_>) -> bool) -> io::Result<()> {
         let names = self.list(&root)?;
         let mut levels = vec![Level { directory: root, names, path: 0 }];
         loop {
@@ -88,7 +118,7 @@ impl<W: Write> Packer<W> {
                 self.path.push(b'/');
             }
             self.path.extend_from_slice(&name);
-            if let Some(directory) = self.visit(&level.directory, &name, depth - 1)? {
+            if let Some(directory) = self.visit(&level.directory, &name, depth - 1, &mut wanted)? {
                 let names = self.list(&directory)?;
                 levels.push(Level { directory, names, path: self.path.len() });
             }
@@ -96,10 +126,20 @@ impl<W: Write> Packer<W> {
     }
 
     /// Sends one entry; gives a directory that is to be entered.
-    fn visit(&mut self, parent: &OwnedFd, name: &[u8], depth: usize) -> io::Result<Option<OwnedFd>> {
+    fn visit(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        depth: usize,
+        wanted: &mut impl FnMut(&Candidate<'_>) -> bool,
+    ) -> io::Result<Option<OwnedFd>> {
         names(&self.path)?;
         let Some(found) = self.passable(statat(parent, name, AtFlags::SYMLINK_NOFOLLOW))? else { return Ok(None) };
-        match FileType::from_raw_mode(found.st_mode) {
+        let kind = FileType::from_raw_mode(found.st_mode);
+        if !wanted(&Candidate { parent: parent.as_fd(), path: &self.path, kind }) {
+            return Ok(None);
+        }
+        match kind {
             FileType::Directory => {
                 if depth + 1 >= MAX_DEPTH {
                     return Err(TreeError::new(TreeErrorKind::TooDeep, &self.path).into());
@@ -175,22 +215,72 @@ impl<W: Write> Packer<W> {
     }
 
     fn send_file(&mut self, file: impl AsFd, found: &Stat) -> io::Result<()> {
-        self.send(Kind::File { size: u64::try_from(found.st_size).unwrap_or(0) }, found)?;
-        loop {
-            let target = &mut self.chunk[PREFIX..];
+        let size = u64::try_from(found.st_size).unwrap_or(0);
+        self.send(Kind::File { size }, found)?;
+        let taken = u64::try_from(found.st_blocks).unwrap_or(0).saturating_mul(BLOCK);
+        if taken >= size {
+            self.send_content(&file, u64::MAX)?;
+        } else {
+            self.send_parts(&file, size)?;
+        }
+        self.out.write_all(&[0; PREFIX])
+    }
+
+    /// Sends what lies between the holes, and tells of the holes (lseek(2)).
+    fn send_parts(&mut self, file: impl AsFd, size: u64) -> io::Result<()> {
+        let mut at = 0;
+        while at < size {
+            let failed = |error| TreeError::io(&self.path, error);
+            let data = match seek(&file, SeekFrom::Data(at)) {
+                Ok(data) => data.min(size),
+                Err(Errno::NXIO) => size,
+                Err(error) => return Err(failed(error).into()),
+            };
+            let end = if data < size { seek(&file, SeekFrom::Hole(data)).map_err(failed)?.min(size) } else { size };
+            if data < size {
+                seek(&file, SeekFrom::Start(data)).map_err(failed)?;
+            }
+            if data > at {
+                self.count(data - at)?;
+                self.out.write_all(&HOLE.to_le_bytes())?;
+                self.out.write_all(&(data - at).to_le_bytes())?;
+            }
+            let sent = self.send_content(&file, end - data)?;
+            if sent < end - data {
+                // It has been cut meanwhile.
+                return Ok(());
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Sends at most so much of what comes next in a file; gives how much that was.
+    fn send_content(&mut self, file: impl AsFd, most: u64) -> io::Result<u64> {
+        let mut sent = 0;
+        while sent < most {
+            let room = usize::try_from(most - sent).unwrap_or(usize::MAX).min(MAX_CHUNK);
+            let target = &mut self.chunk[PREFIX..PREFIX + room];
             let length = rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut *target))
                 .map_err(|error| TreeError::io(&self.path, error))?;
-            self.summary.bytes += length as u64;
-            if self.summary.bytes > self.limits.bytes {
-                return Err(TreeError::new(TreeErrorKind::TooMuchContent, &self.path).into());
+            if length == 0 {
+                break;
             }
+            self.count(length as u64)?;
             let prefix = u32::try_from(length).map_err(io::Error::other)?;
             self.chunk[..PREFIX].copy_from_slice(&prefix.to_le_bytes());
             self.out.write_all(&self.chunk[..PREFIX + length])?;
-            if length == 0 {
-                return Ok(());
-            }
+            sent += length as u64;
         }
+        Ok(sent)
+    }
+
+    fn count(&mut self, bytes: u64) -> io::Result<()> {
+        self.summary.bytes = self.summary.bytes.saturating_add(bytes);
+        if self.summary.bytes > self.limits.bytes {
+            return Err(TreeError::new(TreeErrorKind::TooMuchContent, &self.path).into());
+        }
+        Ok(())
     }
 
     /// Lists a directory in the order of its names; never more of them than may still be sent.

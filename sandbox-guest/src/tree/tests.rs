@@ -234,7 +234,7 @@ fn another_count_magic_or_record_is_malformed() {
     let mut wrong = MAGIC.to_vec();
     write_record(&mut wrong, &Record::End { entries: 1 }).unwrap();
     assert_eq!(refused(&wrong), TreeErrorKind::Malformed);
-    assert_eq!(refused(b"sbxtree\x02"), TreeErrorKind::Malformed);
+    assert_eq!(refused(b"sbxtree\x01"), TreeErrorKind::Malformed);
     let mut huge = MAGIC.to_vec();
     huge.write_all(&u32::MAX.to_le_bytes()).unwrap();
     assert_eq!(refused(&huge), TreeErrorKind::Malformed);
@@ -334,4 +334,58 @@ proptest! {
         }
         prop_assert!(stays_inside(b"../a", 1) && !stays_inside(b"../a", 0) && !stays_inside(b"a/../b", 9));
     }
+}
+
+/// Blocks that a file takes, in bytes.
+fn taken(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().blocks() * 512
+}
+
+#[test]
+fn holes_travel_as_holes() {
+    let (from, to) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let size = 5 << 30;
+    let file = File::create(from.path().join("sparse")).unwrap();
+    file.set_len(size).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"middle", 3 << 30).unwrap();
+    File::create(from.path().join("hole")).unwrap().set_len(1 << 20).unwrap();
+    assert!(taken(&from.path().join("sparse")) < 1 << 20, "this file system knows no holes");
+
+    let (stream, sent) = pack_of(from.path(), &Limits::NONE).unwrap();
+    assert!(stream.len() < 1 << 20, "{} bytes for a file of holes", stream.len());
+    assert_eq!(sent.bytes, size + (1 << 20));
+    assert_eq!(unpack_to(to.path(), &stream, &Limits::NONE).unwrap().bytes, sent.bytes);
+
+    let arrived = to.path().join("sparse");
+    assert_eq!(fs::metadata(&arrived).unwrap().len(), size);
+    assert!(taken(&arrived) < 1 << 20);
+    let mut middle = [0; 8];
+    std::os::unix::fs::FileExt::read_exact_at(&File::open(&arrived).unwrap(), &mut middle, (3 << 30) - 1).unwrap();
+    assert_eq!(&middle, b"\0middle\0");
+    assert_eq!(fs::read(to.path().join("hole")).unwrap(), vec![0; 1 << 20]);
+
+    let limits = Limits { bytes: size, ..Limits::NONE };
+    assert_eq!(
+        TreeError::of(&unpack_to(to.path(), &stream, &limits).unwrap_err()).unwrap().kind(),
+        TreeErrorKind::TooMuchContent
+    );
+    assert!(pack_of(from.path(), &limits).is_err());
+}
+
+#[test]
+fn what_is_not_wanted_is_not_entered() {
+    let (from, to) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    fs::create_dir_all(from.path().join("no/inner")).unwrap();
+    fs::create_dir(from.path().join("yes")).unwrap();
+    fs::write(from.path().join("yes/file"), "x").unwrap();
+    let mut asked = Vec::new();
+    let mut stream = Vec::new();
+    let wanted = |candidate: &Candidate<'_>| {
+        asked.push(candidate.path.to_vec());
+        candidate.path != b"no"
+    };
+    pack_selected(File::open(from.path()).unwrap(), &mut stream, &Limits::NONE, wanted).unwrap();
+    assert_eq!(asked, [&b"no"[..], b"yes", b"yes/file"]);
+    unpack_to(to.path(), &stream, &Limits::NONE).unwrap();
+    assert!(to.path().join("yes/file").exists() && !to.path().join("no").exists());
 }

@@ -1,7 +1,7 @@
 //! From a stream to a directory. Everything that is read here may be the work of an attacker.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Seek as _, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
@@ -11,7 +11,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::format::{
-    Header, Kind, MAGIC, MAX_CHUNK, MODE_BITS, Record, names, read_exact, read_length, read_record, stays_inside,
+    HOLE, Header, Kind, MAGIC, MAX_CHUNK, MODE_BITS, Record, names, read_exact, read_hole, read_length, read_record,
+    stays_inside,
 };
 use super::{Limits, TreeError, TreeErrorKind, temporary_name};
 use crate::wire::Summary;
@@ -158,24 +159,45 @@ impl Unpacker<'_> {
     fn fill(&mut self, input: &mut impl Read, file: OwnedFd, header: &Header) -> io::Result<()> {
         let path = header.path.as_slice();
         let mut file = File::from(file);
+        let (mut hole, mut at) = (0_u64, 0_u64);
         loop {
             let length = read_length(input, path)?;
             if length == 0 {
                 break;
             }
-            let Some(chunk) = self.chunk.get_mut(..length) else {
-                return Err(TreeError::new(TreeErrorKind::Malformed, path).into());
-            };
-            self.summary.bytes += length as u64;
-            if self.summary.bytes > self.limits.bytes {
-                return Err(TreeError::new(TreeErrorKind::TooMuchContent, path).into());
+            if length == HOLE as usize {
+                let length = read_hole(input, path)?;
+                self.count(length, path)?;
+                (hole, at) = (hole.saturating_add(length), at.saturating_add(length));
+                continue;
             }
+            if length > MAX_CHUNK {
+                return Err(TreeError::new(TreeErrorKind::Malformed, path).into());
+            }
+            self.count(length as u64, path)?;
+            let chunk = &mut self.chunk[..length];
             read_exact(input, chunk, path)?;
+            if hole > 0 {
+                hole = 0;
+                file.seek(io::SeekFrom::Start(at)).map_err(|error| TreeError::io(path, error))?;
+            }
             file.write_all(chunk).map_err(|error| TreeError::io(path, error))?;
+            at = at.saturating_add(length as u64);
+        }
+        if hole > 0 {
+            file.set_len(at).map_err(|error| TreeError::io(path, error))?;
         }
         fchmod(&file, mode(header))
             .and_then(|()| futimens(&file, &times(header)))
             .map_err(|error| TreeError::io(path, error).into())
+    }
+
+    fn count(&mut self, bytes: u64, path: &[u8]) -> io::Result<()> {
+        self.summary.bytes = self.summary.bytes.saturating_add(bytes);
+        if self.summary.bytes > self.limits.bytes {
+            return Err(TreeError::new(TreeErrorKind::TooMuchContent, path).into());
+        }
+        Ok(())
     }
 
     fn make_link(&mut self, name: &[u8], target: &[u8], depth: usize, header: &Header) -> io::Result<()> {

@@ -41,6 +41,7 @@ pub(crate) fn setup() -> Setup {
         open_files: 256,
         environment: Vec::new(),
         sudo: Sudo::Denied,
+        workspace: None,
     }
 }
 

@@ -172,7 +172,8 @@ fn memory_file_system(target: &str, size: u64, agent: Identity, first: Identity)
     let (mode, owner) = match target {
         home if Path::new(home).starts_with("/home") => (0o700, agent),
         "/run" => (0o755, first),
-        _ => (0o1777, first),
+        "/tmp" | "/var/tmp" => (0o1777, first),
+        _ => (0o700, agent),
     };
     Tmpfs { target: target.as_bytes().to_vec(), size, mode, owner }
 }

@@ -98,7 +98,7 @@ fn host_config(spec: &SandboxSpec, wiring: &Wiring, quota: Quota, gvisor: Option
         masked_paths: Some(hidden::MASKED.map(str::to_owned).to_vec()),
         readonly_paths: Some(hidden::READ_ONLY.map(str::to_owned).to_vec()),
         readonly_rootfs: Some(spec.required().contains(&Control::ReadonlyRootfs)),
-        tmpfs: Some(spec.tmpfs().iter().map(|tmpfs| memory_file_system(tmpfs, wiring.agent.ids())).collect()),
+        tmpfs: Some(spec.tmpfs().iter().map(|tmpfs| memory_file_system(tmpfs, spec, wiring.agent.ids())).collect()),
         mounts: Some(mounts(spec, wiring)?),
         shm_size: Some(SHARED_MEMORY),
         network_mode: Some("none".to_owned()),
@@ -157,12 +157,13 @@ pub(super) fn utf8<'a>(field: &str, path: &'a Path) -> Result<&'a str> {
     })
 }
 
-/// A home is its user's alone, `/run` is root's, and the rest are everybody's, as in an ordinary system
-/// (<https://man7.org/linux/man-pages/man7/hier.7.html>); runc 1.1 keeps the mode that the directory has in the image. The home of a user that only the
-/// image knows is everybody's too, of whom there is one. Programs may be run from each: agents build there.
-fn memory_file_system(Tmpfs { path, size }: &Tmpfs, agent: Option<AgentUser>) -> (String, String) {
-    let is_home = path.as_path().starts_with("/home");
-    let owner = if let (true, Some(agent)) = (is_home, agent) {
+/// A home and a workspace are their user's alone, `/run` is root's, and the rest are everybody's, as in an ordinary system
+/// (<https://man7.org/linux/man-pages/man7/hier.7.html>); runc 1.1 keeps the mode that the directory has in the image. The home and the workspace of a
+/// user that only the image knows are everybody's too, of whom there is one. Programs may be run from each: agents build there.
+fn memory_file_system(Tmpfs { path, size }: &Tmpfs, spec: &SandboxSpec, agent: Option<AgentUser>) -> (String, String) {
+    let is_workspace = spec.workspace().is_some_and(|workspace| workspace.guest == *path);
+    let is_own = path.as_path().starts_with("/home") || is_workspace;
+    let owner = if let (true, Some(agent)) = (is_own, agent) {
         format!("mode=0700,uid={},gid={}", agent.uid(), agent.gid())
     } else if path.as_str() == "/run" {
         "mode=0755".to_owned()
