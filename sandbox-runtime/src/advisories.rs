@@ -6,7 +6,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Advisory {
-    /// The program: `docker`, `git`, `podman` or `runc`.
+    /// The program: `containerd`, `crun`, `docker`, `git`, `podman` or `runc`.
     pub program: &'static str,
     /// The flaw's number.
     pub cve: &'static str,
@@ -37,7 +37,43 @@ fn parse(version: &str) -> Option<[u32; 3]> {
     version.starts_with(|c: char| c.is_ascii_digit()).then(|| Some([next()?, next()?, next()?]))?
 }
 
-const ADVISORIES: [Advisory; 6] = [
+const ADVISORIES: [Advisory; 12] = [
+    Advisory {
+        program: "containerd",
+        cve: "CVE-2024-40635",
+        fixed: &[[1, 6, 38], [1, 7, 27], [2, 0, 4]],
+        source: "https://github.com/containerd/containerd/security/advisories/GHSA-265r-hfxg-fhmg",
+    },
+    Advisory {
+        program: "containerd",
+        cve: "CVE-2024-25621",
+        fixed: &[[1, 7, 29], [2, 0, 7], [2, 1, 5], [2, 2, 0]],
+        source: "https://github.com/containerd/containerd/security/advisories/GHSA-pwhc-rpq9-4c8w",
+    },
+    Advisory {
+        program: "crun",
+        cve: "CVE-2022-27650",
+        fixed: &[[1, 4, 4]],
+        source: "https://github.com/containers/crun/blob/main/NEWS",
+    },
+    Advisory {
+        program: "crun",
+        cve: "CVE-2025-24965",
+        fixed: &[[1, 20, 0]],
+        source: "https://github.com/containers/crun/blob/main/NEWS",
+    },
+    Advisory {
+        program: "crun",
+        cve: "CVE-2026-30892",
+        fixed: &[[1, 27, 0]],
+        source: "https://github.com/containers/crun/blob/main/NEWS",
+    },
+    Advisory {
+        program: "crun",
+        cve: "CVE-2026-47766",
+        fixed: &[[1, 28, 0]],
+        source: "https://github.com/containers/crun/blob/main/NEWS",
+    },
     Advisory {
         program: "runc",
         cve: "CVE-2024-21626",
@@ -94,6 +130,33 @@ mod tests {
         assert_eq!(found("docker", "20.10.24+dfsg1").len(), 2);
         assert!(found("docker", "28.2.2").is_empty() && found("git", "2.47.3").is_empty());
         assert_eq!(found("git", "2.39.5"), ["CVE-2025-48384"]);
+    }
+
+    #[test]
+    fn what_engines_stand_on_is_known_as_well() {
+        let crun = ["CVE-2022-27650", "CVE-2025-24965", "CVE-2026-30892", "CVE-2026-47766"];
+        for (version, first) in
+            [("1.4.3", 0), ("1.4.4", 1), ("1.19.1", 1), ("1.20", 2), ("1.26", 2), ("1.27.1", 3), ("1.28", 4)]
+        {
+            assert_eq!(found("crun", version), crun[first..], "{version}");
+        }
+        assert_eq!(found("containerd", "1.6.20~ds1"), ["CVE-2024-40635", "CVE-2024-25621"]);
+        for (version, known) in
+            [("1.6.38", 1), ("1.7.26", 2), ("1.7.28", 1), ("1.7.29", 0), ("2.0.7", 0), ("2.1.4", 1), ("2.2.0", 0)]
+        {
+            assert_eq!(found("containerd", version).len(), known, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_flaw_is_named_once_and_its_releases_in_order() {
+        for (index, advisory) in ADVISORIES.iter().enumerate() {
+            assert!(advisory.fixed.is_sorted() && !advisory.fixed.is_empty(), "{advisory:?}");
+            assert!(advisory.source.starts_with("https://"), "{advisory:?}");
+            let again =
+                ADVISORIES[..index].iter().any(|other| (other.cve, other.program) == (advisory.cve, advisory.program));
+            assert!(!again, "{advisory:?}");
+        }
     }
 
     #[test]

@@ -74,11 +74,21 @@ fn settings(record: &Record, directory: &Path, first: Process) -> EffectiveSetti
 fn loop_size(number: u32, file: &Path) -> Option<u64> {
     let attribute = |name: &str| fs::read_to_string(format!("/sys/block/loop{number}/{name}")).ok();
     let behind = attribute("loop/backing_file")?;
-    // The name was removed when the file was mounted, which the kernel says behind it.
-    if behind.trim_end().strip_suffix(" (deleted)")? != file.to_str()? {
+    if !is_behind(&behind, file) {
         return None;
     }
     attribute("size")?.trim().parse::<u64>().ok()?.checked_mul(SECTOR)
+}
+
+/// Whether a loop device's file, as the kernel tells it, is a container's own. The name was removed when the file was mounted,
+/// which is said behind it; and the mount that it was found by is gone, so that the way there begins where the file system
+/// was mounted. The last two parts, of which one is the container's name, are no other's.
+fn is_behind(told: &str, file: &Path) -> bool {
+    let mut own = file.iter().rev();
+    let (Some(name), Some(container)) = (own.next(), own.next()) else { return false };
+    told.trim_end()
+        .strip_suffix(" (deleted)")
+        .is_some_and(|told| Path::new(told).ends_with(Path::new(container).join(name)))
 }
 
 /// Bytes of a sector, whatever the device's own are (<https://docs.kernel.org/block/stat.html>).
@@ -135,7 +145,7 @@ fn is_same(bind: &Mount, first: Process) -> io::Result<bool> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, format!("/proc/{}/root", first.pid), flags, Mode::empty())?;
     let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let inside = openat2(&root, &bind.target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), within)?;
+    let inside = openat2(&root, &bind.target, flags, Mode::empty(), within)?;
     let (inside, outside) = (statat(&inside, "", AtFlags::EMPTY_PATH)?, statat(CWD, &bind.resolved, AtFlags::empty())?);
     Ok((inside.st_dev, inside.st_ino) == (outside.st_dev, outside.st_ino))
 }
@@ -149,6 +159,22 @@ mod tests {
         assert_eq!(capabilities(Some(("1e0", "20"))), ["KILL", "SETGID", "SETPCAP", "SETUID"]);
         assert_eq!(capabilities(Some(("200000", "0"))), ["21"]);
         assert_eq!(capabilities(None).len(), 64);
+    }
+
+    #[test]
+    fn a_containers_file_is_known_wherever_its_file_system_was_mounted() {
+        let file = Path::new("/var/lib/sandbox/containers/sandbox-1/disk");
+        assert!(is_behind("/var/lib/sandbox/containers/sandbox-1/disk (deleted)\n", file));
+        assert!(is_behind("/containers/sandbox-1/disk (deleted)", file));
+        for other in [
+            "/containers/sandbox-1/disk",
+            "/containers/sandbox-2/disk (deleted)",
+            "/containers/xsandbox-1/disk (deleted)",
+            "/sandbox-1/other (deleted)",
+            "",
+        ] {
+            assert!(!is_behind(other, file), "{other}");
+        }
     }
 
     #[test]

@@ -57,19 +57,43 @@ impl Installed {
     }
 }
 
-/// Asks the programs on the path that say their versions alike: `NAME version NUMBER`.
+/// Asks the programs on the path.
 pub(super) async fn installed() -> Vec<Installed> {
     let mut found = Vec::new();
-    for program in ["git", "runc"] {
+    for program in ["containerd", "crun", "git", "runc"] {
         let mut command = tokio::process::Command::new(program);
         command.arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
         let Ok(Ok(output)) = tokio::time::timeout(PATIENCE, command.output()).await else { continue };
         let text = String::from_utf8_lossy(&output.stdout);
-        let version = text.lines().next().and_then(|line| line.split_whitespace().nth(2)).unwrap_or_default();
-        found.push(Installed::new(program, version, "on the path"));
+        found.push(Installed::new(program, version(&text), "on the path"));
     }
     found
 }
 
+/// The version in a program's first line: `git version NUMBER` and the like, or containerd's own `containerd WHERE vNUMBER REVISION`.
+fn version(text: &str) -> &str {
+    let word = text.lines().next().and_then(|line| line.split_whitespace().nth(2)).unwrap_or_default();
+    word.strip_prefix('v').unwrap_or(word)
+}
+
 /// How long a program may take to say its version.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_program_says_its_version_in_its_own_words() {
+        for (text, found) in [
+            ("git version 2.39.5\n", "2.39.5"),
+            ("runc version 1.1.5+ds1\ncommit: x\n", "1.1.5+ds1"),
+            ("crun version 1.8.1\ncommit: x\n", "1.8.1"),
+            ("containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1\n", "1.6.20~ds1"),
+            ("containerd github.com/containerd/containerd v1.7.13 7c3aca7a\n", "1.7.13"),
+            ("", ""),
+        ] {
+            assert_eq!(version(text), found);
+        }
+    }
+}
