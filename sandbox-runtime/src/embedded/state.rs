@@ -145,7 +145,7 @@ fn is_same(bind: &Mount, first: Process) -> io::Result<bool> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, format!("/proc/{}/root", first.pid), flags, Mode::empty())?;
     let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let inside = openat2(&root, &bind.target, flags, Mode::empty(), within)?;
+    let inside = openat2(&root, &bind.target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), within)?;
     let (inside, outside) = (statat(&inside, "", AtFlags::EMPTY_PATH)?, statat(CWD, &bind.resolved, AtFlags::empty())?);
     Ok((inside.st_dev, inside.st_ino) == (outside.st_dev, outside.st_ino))
 }
