@@ -5,8 +5,9 @@
 //! parents, which are mount points for that reason alone.
 //!
 //! Sandboxes may share a workspace, and whoever removes a placeholder on the host removes what others have mounted on it
-//! (rmdir(2) in another mount namespace). So each holds a shared lock (flock(2)) on what it covers, and only who can have the exclusive one removes it. The
-//! run directory names the placeholders before they are made, so that whoever cleans up after a killed process finds them.
+//! (rmdir(2) in another mount namespace). So each holds a shared lock (flock(2)) on what it covers, and only who can have the
+//! exclusive one removes it. The run directory names the placeholders before they are made, so that whoever cleans up after a
+//! killed process finds them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;

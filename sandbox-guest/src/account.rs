@@ -57,8 +57,8 @@ fn make_workspace(agent: Identity, path: &str) -> io::Result<()> {
     })
 }
 
-/// Does something in a directory that root can write meanwhile. Podman's root directory is its owner's, and nobody may write to it; root here lacks
-/// the capability to do so all the same, and may change the mode of what it owns.
+/// Does something in a directory that root can write meanwhile. Podman's root directory has mode 0555; root here lacks the
+/// capability to write to it all the same, and may change the mode of what it owns.
 fn writable<T>(directory: &OwnedFd, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let mode = Mode::from_raw_mode(fstat(directory)?.st_mode);
     if mode.contains(Mode::WUSR) {
@@ -96,8 +96,9 @@ fn make_home(agent: Identity, home: &str) -> io::Result<()> {
     }
 }
 
-/// Makes a directory that is the agent's alone, unless it is there. Root may give nothing away, so the agent makes it where everybody may write for a
-/// moment, and root moves it to where only root may. That is beside its place, since `/tmp` may be another file system.
+/// Makes a directory that is the agent's alone, unless it is there. Root may give nothing away, so the agent makes it where
+/// everybody may write for a moment, and root moves it to where only root may. That is beside its place, since `/tmp` may
+/// be another file system.
 fn make_own(agent: Identity, parent: &OwnedFd, name: &str) -> io::Result<()> {
     if statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
         return Ok(());
