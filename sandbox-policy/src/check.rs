@@ -111,6 +111,7 @@ impl Policy {
             tmpfs: tmpfs(root, limits.memory, workspace.as_ref()),
             network: *network,
             egress,
+            egress_budget: self.egress_budget,
             credentials,
             sudo,
             scopes: scopes.clone(),

@@ -67,12 +67,14 @@ impl Policy {
             Some(names) => names,
             None => vec![PolicyName::known(UNNAMED)],
         };
+        let (egress, egress_budget) = egress::read(&root, base.egress, base.egress_budget)?;
         Ok(Self {
             sources: names.into_iter().collect(),
             sandboxes: root.string("sandboxes")?.unwrap_or(base.sandboxes),
             root: root.string("root")?.unwrap_or(base.root),
             network: root.string("network")?.unwrap_or(base.network),
-            egress: egress::read(&root, base.egress)?,
+            egress,
+            egress_budget,
             credentials: credential::read(&root, base.credentials)?,
             sudo: root.string("sudo")?.unwrap_or(base.sudo),
             user_namespace: root.string("user-namespace")?.unwrap_or(base.user_namespace),
@@ -102,6 +104,7 @@ impl Policy {
             root,
             network,
             egress,
+            egress_budget,
             credentials,
             sudo,
             user_namespace,
@@ -145,7 +148,7 @@ impl Policy {
         line(format_args!("classic = \"{classic}\""));
         line(format_args!("lifetime = \"{token_lifetime}\""));
         line(format_args!("protected-default-branch = \"{require_protected_default_branch}\""));
-        egress::write(egress, &mut text);
+        egress::write(egress, *egress_budget, &mut text);
         credential::write(credentials, &mut text);
         text
     }

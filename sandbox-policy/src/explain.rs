@@ -1,8 +1,9 @@
 //! A policy in words, for people.
 
 use crate::{
-    AddressRule, Allowlist, ClassicRule, CoverPath, DigestRule, Egress, ImageRule, Isolation, Limits, NetworkRule,
-    Permission, Policy, ProtectionRule, PullRule, RootRule, SudoRule, TokenRule, UserNamespaceRule, WorkspaceRule,
+    AddressRule, Allowlist, Budget, ClassicRule, CoverPath, DigestRule, Egress, ImageRule, Isolation, Limits,
+    NetworkRule, Permission, Policy, ProtectionRule, PullRule, RootRule, SudoRule, TokenRule, UserNamespaceRule,
+    WorkspaceRule,
 };
 
 /// Says what one part of a policy is set to and what that means.
@@ -28,6 +29,7 @@ impl Policy {
             root,
             network,
             egress,
+            egress_budget: Budget { bytes: egress_bytes, rate: egress_rate },
             credentials,
             sudo,
             user_namespace,
@@ -56,6 +58,16 @@ impl Policy {
                 "egress.addresses",
                 &addresses(egress),
                 "whether an address that is not public and that a rule names counts",
+            ),
+            part(
+                "egress.bytes",
+                &at_most(*egress_bytes),
+                "the most that the sandbox moves in both directions, to every host together",
+            ),
+            part(
+                "egress.rate",
+                &at_most(*egress_rate),
+                "the most new connections and requests a minute, to every host together",
             ),
             part(
                 "credentials",
@@ -152,6 +164,10 @@ fn addresses(egress: &Egress) -> AddressRule {
         Egress::None | Egress::Open => AddressRule::Public,
         Egress::Allowlist { addresses, .. } => *addresses,
     }
+}
+
+fn at_most(limit: Option<impl ToString>) -> String {
+    limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string())
 }
 
 fn in_each(egress: &Egress, words: impl Fn(&Allowlist) -> Vec<String>) -> String {

@@ -18,6 +18,7 @@ impl Policy {
             root,
             network,
             egress,
+            egress_budget,
             credentials,
             sudo,
             user_namespace,
@@ -36,6 +37,7 @@ impl Policy {
             root: *root.min(&other.root),
             network: *network.min(&other.network),
             egress: egress.meet(&other.egress),
+            egress_budget: egress_budget.meet(other.egress_budget),
             credentials: credential::meet(credentials, &other.credentials),
             sudo: *sudo.min(&other.sudo),
             user_namespace: *user_namespace.min(&other.user_namespace),
@@ -59,6 +61,7 @@ impl Policy {
             root,
             network,
             egress,
+            egress_budget,
             credentials,
             sudo,
             user_namespace,
@@ -75,6 +78,7 @@ impl Policy {
             && *root <= other.root
             && *network <= other.network
             && egress.is_within(&other.egress)
+            && egress_budget.is_within(other.egress_budget)
             && credential::is_within(credentials, &other.credentials)
             && *sudo <= other.sudo
             && *user_namespace <= other.user_namespace

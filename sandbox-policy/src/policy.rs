@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    Control, CoverPath, Credential, CredentialName, Credentials, Egress, ImageRule, Isolation, Limits, NetworkRule,
-    Permission, PolicyName, RootRule, SudoRule, TokenRule, UserNamespaceRule, WorkspaceKind, WorkspaceRule,
+    Budget, Control, CoverPath, Credential, CredentialName, Credentials, Egress, ImageRule, Isolation, Limits,
+    NetworkRule, Permission, PolicyName, RootRule, SudoRule, TokenRule, UserNamespaceRule, WorkspaceKind,
+    WorkspaceRule,
 };
 
 /// Says what a sandbox may at most be.
@@ -23,6 +24,7 @@ pub struct Policy {
     pub(crate) root: RootRule,
     pub(crate) network: NetworkRule,
     pub(crate) egress: Egress,
+    pub(crate) egress_budget: Budget,
     pub(crate) credentials: Credentials,
     pub(crate) sudo: SudoRule,
     pub(crate) user_namespace: UserNamespaceRule,
@@ -71,6 +73,11 @@ impl Policy {
     /// Returns the destinations that may be reached where the network may.
     pub fn egress(&self) -> &Egress {
         &self.egress
+    }
+
+    /// Returns how much a sandbox may move in all, to every host together.
+    pub fn egress_budget(&self) -> Budget {
+        self.egress_budget
     }
 
     /// Returns the credentials that a sandbox may use without holding them.
@@ -162,6 +169,13 @@ impl Policy {
     #[must_use]
     pub fn with_egress(mut self, egress: Egress) -> Self {
         self.egress = egress;
+        self
+    }
+
+    /// Sets how much a sandbox may move in all, to every host together.
+    #[must_use]
+    pub fn with_egress_budget(mut self, budget: Budget) -> Self {
+        self.egress_budget = budget;
         self
     }
 

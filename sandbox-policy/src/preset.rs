@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::cover::PROTECTED;
 use crate::{
-    ByteSize, ClassicRule, CoverPath, CpuCount, Credentials, DigestRule, Egress, ImageRule, Isolation, Limits,
+    Budget, ByteSize, ClassicRule, CoverPath, CpuCount, Credentials, DigestRule, Egress, ImageRule, Isolation, Limits,
     NetworkRule, OpenFiles, Permission, Policy, PolicyName, ProcessCount, ProtectionRule, PullRule, RootRule, Scope,
     Span, SudoRule, TokenRule, UserNamespaceRule, WorkspaceKind, WorkspaceRule,
 };
@@ -36,6 +36,7 @@ impl Policy {
             root: RootRule::Writable,
             network: NetworkRule::Egress,
             egress: Egress::bundles(),
+            egress_budget: Budget::default(),
             credentials: Credentials::new(),
             sudo: SudoRule::Packages,
             user_namespace: UserNamespaceRule::Required,

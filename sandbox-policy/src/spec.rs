@@ -8,7 +8,7 @@ use serde::Serializer;
 
 use crate::check::denied;
 use crate::{
-    AgentUser, Branch, BranchProtection, ByteSize, Control, CoverPath, Credentials, Egress, EnvName, EnvValue,
+    AgentUser, Branch, BranchProtection, Budget, ByteSize, Control, CoverPath, Credentials, Egress, EnvName, EnvValue,
     GuestPath, ImageRef, Isolation, Limits, NetworkRequest, PolicyError, ProtectionRule, PullRule, RepoId,
     RootFilesystem, Scope, SudoRule, UserNamespaceRule, Workspace,
 };
@@ -33,6 +33,7 @@ pub struct SandboxSpec {
     pub(crate) tmpfs: Vec<Tmpfs>,
     pub(crate) network: NetworkRequest,
     pub(crate) egress: Egress,
+    pub(crate) egress_budget: Budget,
     pub(crate) credentials: Credentials,
     pub(crate) sudo: SudoRule,
     pub(crate) scopes: BTreeSet<Scope>,
@@ -110,6 +111,11 @@ impl SandboxSpec {
     /// Returns the destinations that the sandbox reaches; none where it has no network.
     pub fn egress(&self) -> &Egress {
         &self.egress
+    }
+
+    /// Returns how much the sandbox may move in all, to every host together.
+    pub fn egress_budget(&self) -> Budget {
+        self.egress_budget
     }
 
     /// Returns the credentials that a gateway adds on the way out.

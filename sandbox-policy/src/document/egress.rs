@@ -1,5 +1,6 @@
 //! The section that says which destinations may be reached.
 //!
+//! What the sandbox may move in all stands in `[egress]`, as what one host may stands in its rule.
 //! One list stands in `[egress]` itself; where policies were joined, each list is one `[[egress.lists]]`.
 
 use std::collections::BTreeSet;
@@ -13,11 +14,17 @@ use super::{DocumentError, quoted};
 use crate::{AddressRule, Allowlist, Budget, Egress, EgressRule, Method, ParseError, PathPattern, Reach};
 
 /// Reads the section; what is absent takes the value of the base.
-pub(super) fn read(root: &Table<'_>, base: Egress) -> Result<Egress, DocumentError> {
+pub(super) fn read(root: &Table<'_>, base: Egress, most: Budget) -> Result<(Egress, Budget), DocumentError> {
     let Some(section) = root.section("egress")? else {
-        return Ok(base);
+        return Ok((base, most));
     };
     section.allow_only(&KEYS)?;
+    let Budget { bytes, rate } = read_budget(&section)?;
+    let budget = Budget { bytes: bytes.or(most.bytes), rate: rate.or(most.rate) };
+    Ok((read_reach(&section, base)?, budget))
+}
+
+fn read_reach(section: &Table<'_>, base: Egress) -> Result<Egress, DocumentError> {
     let reach = section.string("reach")?.unwrap_or_else(|| base.reach());
     let lists = section.tables("lists")?;
     if reach != Reach::Allowlist {
@@ -48,7 +55,7 @@ pub(super) fn read(root: &Table<'_>, base: Egress) -> Result<Egress, DocumentErr
         Egress::Allowlist { lists, .. } => lists.into_iter().next().unwrap_or_default(),
         Egress::None | Egress::Open => Allowlist::default(),
     };
-    let list = read_list(&section, base)?;
+    let list = read_list(section, base)?;
     Ok(Egress::Allowlist { lists: BTreeSet::from([list]), addresses })
 }
 
@@ -77,22 +84,24 @@ fn read_rule(table: &Table<'_>) -> Result<EgressRule, DocumentError> {
     rule = rule
         .with_methods(table.strings::<Method>("methods")?.into_iter().flatten())
         .with_paths(table.strings::<PathPattern>("paths")?.into_iter().flatten())
-        .with_budget(Budget {
-            bytes: table.string("bytes")?,
-            rate: table.number::<Rate>("rate")?.map(|rate| rate.0.get()),
-        });
+        .with_budget(read_budget(table)?);
     let addresses = table.strings::<Address>("addresses")?.into_iter().flatten().map(|address| address.0);
     rule.with_addresses(addresses).map_err(|error| table.refuse("addresses", &error.to_string()))
 }
 
-/// Writes the section, with every key that is set.
-pub(super) fn write(egress: &Egress, text: &mut String) {
-    // Writing to a String cannot fail.
-    let _ = write_section(egress, text);
+fn read_budget(table: &Table<'_>) -> Result<Budget, DocumentError> {
+    Ok(Budget { bytes: table.string("bytes")?, rate: table.number::<Rate>("rate")?.map(|rate| rate.0.get()) })
 }
 
-fn write_section(egress: &Egress, text: &mut String) -> std::fmt::Result {
+/// Writes the section, with every key that is set.
+pub(super) fn write(egress: &Egress, budget: Budget, text: &mut String) {
+    // Writing to a String cannot fail.
+    let _ = write_section(egress, budget, text);
+}
+
+fn write_section(egress: &Egress, budget: Budget, text: &mut String) -> std::fmt::Result {
     write!(text, "\n[egress]\nreach = \"{}\"\n", egress.reach())?;
+    text.push_str(&budget.document());
     let Egress::Allowlist { lists, addresses } = egress else { return Ok(()) };
     writeln!(text, "addresses = \"{addresses}\"")?;
     let mut lists = lists.iter();
@@ -155,6 +164,6 @@ impl FromStr for Anything {
     }
 }
 
-const KEYS: [&str; 5] = ["reach", "addresses", "bundles", "rules", "lists"];
+const KEYS: [&str; 7] = ["reach", "bytes", "rate", "addresses", "bundles", "rules", "lists"];
 const LIST_KEYS: [&str; 2] = ["bundles", "rules"];
 const RULE_KEYS: [&str; 7] = ["host", "ports", "methods", "paths", "addresses", "bytes", "rate"];

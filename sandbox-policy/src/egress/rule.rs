@@ -22,7 +22,7 @@ pub struct EgressRule {
     pub(super) budget: Budget,
 }
 
-/// The most that one sandbox moves to and from one host.
+/// The most that one sandbox moves: to and from one host, where a rule has it, or in all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Budget {
@@ -113,7 +113,7 @@ impl EgressRule {
 
     /// Writes the lines of its document form.
     pub(crate) fn document(&self) -> String {
-        let Self { host, ports, methods, paths, addresses, budget: Budget { bytes, rate } } = self;
+        let Self { host, ports, methods, paths, addresses, budget } = self;
         let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
         let words = |key: &str, words: Vec<String>| match words.as_slice() {
             [] => String::new(),
@@ -124,13 +124,7 @@ impl EgressRule {
         text.push_str(&words("methods", texts(&mut methods.iter().map(|it| it as &dyn ToString))));
         text.push_str(&words("paths", texts(&mut paths.iter().map(|it| it as &dyn ToString))));
         text.push_str(&words("addresses", texts(&mut addresses.iter().map(|it| it as &dyn ToString))));
-        // Writing to a String cannot fail.
-        if let Some(bytes) = bytes {
-            let _ = writeln!(text, "bytes = \"{bytes}\"");
-        }
-        if let Some(rate) = rate {
-            let _ = writeln!(text, "rate = {rate}");
-        }
+        text.push_str(&budget.document());
         text
     }
 
@@ -175,6 +169,20 @@ impl Budget {
         Self { bytes: smaller(bytes, other.bytes), rate: smaller(rate, other.rate) }
     }
 
+    /// Writes the lines of its document form; none where nothing is set.
+    pub(crate) fn document(self) -> String {
+        let Self { bytes, rate } = self;
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        if let Some(bytes) = bytes {
+            let _ = writeln!(text, "bytes = \"{bytes}\"");
+        }
+        if let Some(rate) = rate {
+            let _ = writeln!(text, "rate = {rate}");
+        }
+        text
+    }
+
     /// Takes the larger of each; none is the largest.
     pub(super) fn join(self, other: Self) -> Self {
         let Self { bytes, rate } = self;
@@ -184,7 +192,8 @@ impl Budget {
         }
     }
 
-    fn is_within(self, other: Self) -> bool {
+    /// Tells whether it allows no more than the other does.
+    pub(crate) fn is_within(self, other: Self) -> bool {
         self.meet(other) == self
     }
 }

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use sandbox_policy::{
-    Bundle, Capabilities, Control, Decision, Destination, Egress, Host, NetworkRequest, Policy, SandboxRequest, Sight,
-    Support, Violation,
+    Budget, Bundle, Capabilities, Control, Decision, Destination, Egress, Host, NetworkRequest, Policy, SandboxRequest,
+    Sight, Support, Violation,
 };
 use url::Url;
 
@@ -212,6 +212,28 @@ fn what_cannot_be_a_rule_is_refused_with_its_place() {
         ("reach = \"all\"", "egress.reach"),
         ("rules = [1]", "egress.rules"),
     ] {
+        let error = Policy::from_toml(&format!("version = 1\n[egress]\n{section}\n")).unwrap_err();
+        assert_eq!(error.key(), Some(key), "{error}");
+    }
+}
+
+#[test]
+fn what_a_sandbox_may_move_in_all_is_the_smaller_of_each() {
+    let read = |text: &str| Policy::from_toml(&format!("version = 1\n{text}")).unwrap();
+    let bytes = read("[egress]\nbytes = \"1GiB\"\nrate = 60\n");
+    let rate = read("[egress]\nreach = \"open\"\nbytes = \"2GiB\"\nrate = 30\n");
+    let met = bytes.meet(&rate);
+    assert_eq!(met.egress_budget(), Budget { bytes: "1GiB".parse().ok(), rate: Some(30) });
+    assert_eq!(Policy::from_toml(&met.to_toml()).unwrap(), met);
+    assert!(met.is_at_least_as_strict_as(&rate.clone().with_egress(bytes.egress().clone())));
+    assert!(!bytes.is_at_least_as_strict_as(&met) && !Policy::standard().is_at_least_as_strict_as(&bytes));
+    assert_eq!(Policy::standard().egress_budget(), Budget::default());
+    // What a rule says is its host's own.
+    let of_rule = read("[[egress.rules]]\nhost = \"a.example\"\nbytes = \"1MiB\"\n");
+    assert_eq!(of_rule.egress_budget(), Budget::default());
+    for (section, key) in
+        [("rate = 0", "egress.rate"), ("bytes = \"1GB\"", "egress.bytes"), ("bytes = 5", "egress.bytes")]
+    {
         let error = Policy::from_toml(&format!("version = 1\n[egress]\n{section}\n")).unwrap_err();
         assert_eq!(error.key(), Some(key), "{error}");
     }

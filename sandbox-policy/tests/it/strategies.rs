@@ -65,7 +65,7 @@ pub(crate) fn limits() -> impl Strategy<Value = Limits> {
 }
 
 fn limits_request() -> impl Strategy<Value = LimitsRequest> {
-    let rarely = 0.05;
+    let rarely = 0.03;
     (
         option::weighted(rarely, cpus()),
         option::weighted(rarely, size()),
@@ -126,6 +126,10 @@ fn token_facts() -> impl Strategy<Value = TokenFacts> {
         .prop_map(|(form, life, reach, carries)| TokenFacts { form, life, reach, carries })
 }
 
+fn budget() -> impl Strategy<Value = Budget> {
+    (option::weighted(0.3, size()), option::weighted(0.3, 1..9_u32)).prop_map(|(bytes, rate)| Budget { bytes, rate })
+}
+
 fn egress_rule() -> impl Strategy<Value = EgressRule> {
     let host =
         select(&["a.example.org", "*.example.org", "*.b.example.org", "x.b.example.org", "192.0.2.7", "[2001:db8::7]"]);
@@ -135,14 +139,14 @@ fn egress_rule() -> impl Strategy<Value = EgressRule> {
         subsequence(vec!["GET", "POST"], 0..=2),
         subsequence(vec!["/a/*", "/a/b/*", "/a/b/c"], 0..=2),
         subsequence(vec!["10.0.0.5", "192.0.2.7"], 0..=2),
-        (option::weighted(0.3, size()), option::weighted(0.3, 1..9_u32)),
+        budget(),
     )
-        .prop_filter_map("a rule that can be made", |(host, ports, methods, paths, addresses, (bytes, rate))| {
+        .prop_filter_map("a rule that can be made", |(host, ports, methods, paths, addresses, budget)| {
             let rule = EgressRule::new(host.parse().ok()?)
                 .with_ports(ports)
                 .with_methods(methods.into_iter().filter_map(|word| word.parse::<Method>().ok()))
                 .with_paths(paths.into_iter().filter_map(|word| word.parse::<PathPattern>().ok()))
-                .with_budget(Budget { bytes, rate });
+                .with_budget(budget);
             if host.starts_with('*') {
                 return Some(rule);
             }
@@ -199,7 +203,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
         (
             subsequence(Control::ALL, 0..=Control::ALL.len()),
             token_rule(),
-            egress(),
+            (egress(), budget()),
             proptest::collection::vec(credential(), 0..3),
         ),
     )
@@ -211,7 +215,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
                 sudo,
                 (users, isolation),
                 (workspace, kinds, covers),
-                (waived, token, egress, credentials),
+                (waived, token, (egress, budget), credentials),
             )| {
                 let policy = Policy::standard()
                     .with_name(name)
@@ -220,6 +224,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
                     .with_root(root)
                     .with_network(network)
                     .with_egress(egress)
+                    .with_egress_budget(budget)
                     .with_sudo(sudo)
                     .with_user_namespace(users)
                     .with_isolation(isolation)
@@ -256,14 +261,14 @@ pub(crate) fn request() -> impl Strategy<Value = SandboxRequest> {
     (
         image,
         option::of(parsed::<RepoId>(&["owner/name", "o/.github"])),
-        option::weighted(0.3, workspace()),
+        option::weighted(0.2, workspace()),
         limits_request(),
-        (option::weighted(0.3, select(RootFilesystem::ALL)), option::weighted(0.1, select(Isolation::ALL))),
+        (option::weighted(0.2, select(RootFilesystem::ALL)), option::weighted(0.1, select(Isolation::ALL))),
         mostly(NetworkRequest::None, NetworkRequest::ALL),
         (
             mostly(SudoRequest::Deny, SudoRequest::ALL),
             (option::weighted(0.3, scopes()), option::weighted(0.2, token_facts())),
-            option::weighted(0.05, egress()),
+            option::weighted(0.03, egress()),
             option::weighted(0.02, parsed::<CredentialName>(&["model", "registry"])),
         ),
         option::of((parsed::<EnvName>(&["A", "PATH"]), "[a-z]{0,9}")),

@@ -60,14 +60,15 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     /// What a reload has left of every policy.
-    ceiling: Option<Egress>,
+    ceiling: Option<(Egress, Budget)>,
     open: HashMap<SandboxId, Open>,
 }
 
 #[derive(Debug)]
 struct Open {
-    agreed: Egress,
+    agreed: (Egress, Budget),
     reach: watch::Sender<Arc<Egress>>,
+    budgets: Arc<Budgets>,
     ledger: Arc<Ledger>,
 }
 
@@ -101,7 +102,7 @@ impl EgressProxy {
         self
     }
 
-    /// Sets how much each sandbox may move in all, to every host together; without it, only what rules say counts.
+    /// Sets how much each sandbox may move in all, to every host together, where its policy does not say less.
     #[must_use]
     pub fn with_budget(mut self, budget: Budget) -> Self {
         self.settings.budget = budget;
@@ -150,14 +151,16 @@ impl EgressProxy {
         self
     }
 
-    /// Tightens what every sandbox of this gateway reaches to what this policy allows, too. What is under way and is no
+    /// Tightens what every sandbox of this gateway reaches and moves to what this policy allows, too. What is under way and is no
     /// longer allowed is closed at once.
     pub fn reload(&self, policy: &Policy) {
         let mut state = self.state();
         for open in state.open.values() {
-            open.reach.send_replace(Arc::new(open.agreed.meet(policy.egress())));
+            let (egress, budget) = &open.agreed;
+            open.budgets.limit(budget.meet(policy.egress_budget()));
+            open.reach.send_replace(Arc::new(egress.meet(policy.egress())));
         }
-        state.ceiling = Some(policy.egress().clone());
+        state.ceiling = Some((policy.egress().clone(), policy.egress_budget()));
     }
 
     /// What a sandbox asked for and what became of it; nothing for one that this gateway does not serve, or no more.
@@ -198,8 +201,12 @@ impl Gateway for EgressProxy {
         let termination = Termination::where_needed(spec, roots, &vault)?;
         let ledger = Arc::new(Ledger::default());
         let mut state = self.state();
-        let agreed = spec.egress().clone();
-        let reach = state.ceiling.as_ref().map_or_else(|| agreed.clone(), |ceiling| agreed.meet(ceiling));
+        let agreed = (spec.egress().clone(), budget.meet(spec.egress_budget()));
+        let (reach, budget) = match (&agreed, &state.ceiling) {
+            ((egress, budget), Some((ceiling, most))) => (egress.meet(ceiling), budget.meet(*most)),
+            ((egress, budget), None) => (egress.clone(), *budget),
+        };
+        let budgets = Arc::new(Budgets::new(budget));
         let (reach, reached) = watch::channel(Arc::new(reach));
         let session = Session {
             reach: reached,
@@ -209,10 +216,10 @@ impl Gateway for EgressProxy {
             intercept: termination.clone().map(|termination| Arc::new(termination) as _),
             vault: Arc::clone(&vault),
             ledger: Arc::clone(&ledger),
-            budgets: Budgets::new(budget),
+            budgets: Arc::clone(&budgets),
             pipes: Pipes::default(),
         };
-        state.open.insert(sandbox, Open { agreed, reach, ledger });
+        state.open.insert(sandbox, Open { agreed, reach, budgets, ledger });
         drop(state);
         let mut open = OpenProxy::new(self, sandbox);
         open.session = Some(Arc::new(session));

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sandbox_core::{EgressVerdict, Event, Events};
-use sandbox_policy::{Budget, Decision, Destination, Egress, Host};
+use sandbox_policy::{Decision, Destination, Egress, Host};
 use tokio::sync::watch;
 
 use super::answer::{Refusal, RefusalKind};
-use super::budget::{Budgets, Meter, Metering, Spent};
+use super::budget::{Budgets, Meter, Overdrawn, Spent};
 use super::intercept::Intercept;
 use super::ledger::Ledger;
 use super::resolve::Resolve;
@@ -30,7 +30,7 @@ pub(crate) struct Session {
     pub(crate) intercept: Option<Arc<dyn Intercept>>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) ledger: Arc<Ledger>,
-    pub(crate) budgets: Budgets,
+    pub(crate) budgets: Arc<Budgets>,
     pub(crate) pipes: Pipes,
 }
 
@@ -55,12 +55,13 @@ impl Session {
                 return Err(self.deny(host, port, method, Refusal::new(RefusalKind::Denied, rule, reason, hint)));
             }
         };
-        let metering = self.begin(host, budget).map_err(|refusal| self.deny(host, port, method, refusal))?;
+        let spent = |spent: Spent| self.deny(host, port, method, spent.refusal());
+        let metering = self.budgets.begin(host, budget, Instant::now()).map_err(spent)?;
         let event = told(host, port, method, EgressVerdict::Allowed, &rule, None);
         self.events.announce(event).map_err(|_| {
             Refusal::new(RefusalKind::Audit, "the audit", "the audit cannot be written, so nothing goes out", "")
         })?;
-        let meter = Meter::new(metering, self.ledger.allowed(host, port, &rule));
+        let meter = Meter::new(metering, self.ledger.allowed(host, port, &rule), self.overdrawn(host, port, method));
         let request = request.map(|(method, path)| (method.to_owned(), path.to_owned()));
         Ok(Pass { host: host.clone(), port, request, decision, meter })
     }
@@ -94,28 +95,27 @@ impl Session {
         }
     }
 
-    fn begin(&self, host: &Host, budget: Budget) -> Result<Metering, Refusal> {
-        self.budgets.begin(host, budget, Instant::now()).map_err(|spent| match spent {
-            Spent::Bytes(reason) => {
-                Refusal::new(RefusalKind::Denied, "a budget of bytes", reason, "more bytes in the rule")
-            }
-            Spent::Rate(reason) => Refusal::new(
-                RefusalKind::TooMany,
-                "a budget of requests",
-                reason,
-                "wait a minute, or a higher rate in the rule",
-            ),
+    /// What tells that a connection was ended because it moved more than it may.
+    fn overdrawn(&self, host: &Host, port: u16, method: Option<&str>) -> Overdrawn {
+        let (ledger, events) = (Arc::clone(&self.ledger), self.events.clone());
+        let (host, method) = (host.clone(), method.map(str::to_owned));
+        Overdrawn::new(move |spent| {
+            deny(&ledger, &events, &host, port, method.as_deref(), &spent.refusal());
         })
     }
 
     /// Refuses a destination, and tells so.
     pub(crate) fn deny(&self, host: &Host, port: u16, method: Option<&str>, refusal: Refusal) -> Refusal {
-        let Refusal { rule, reason, hint, .. } = &refusal;
-        self.ledger.denied(host, port, rule, reason, hint);
-        // Nothing goes out, whether or not this can be told.
-        self.events.report(told(host, port, method, EgressVerdict::Denied, rule, Some(reason.clone())));
+        deny(&self.ledger, &self.events, host, port, method, &refusal);
         refusal
     }
+}
+
+fn deny(ledger: &Ledger, events: &Events, host: &Host, port: u16, method: Option<&str>, refusal: &Refusal) {
+    let Refusal { rule, reason, hint, .. } = refusal;
+    ledger.denied(host, port, rule, reason, hint);
+    // Nothing goes out, whether or not this can be told.
+    events.report(told(host, port, method, EgressVerdict::Denied, rule, Some(reason.clone())));
 }
 
 fn told(

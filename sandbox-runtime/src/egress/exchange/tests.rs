@@ -4,13 +4,13 @@ use std::time::Instant;
 use sandbox_policy::Budget;
 use tokio::io::{AsyncReadExt as _, DuplexStream};
 
-use super::super::budget::Budgets;
+use super::super::budget::{Budgets, Overdrawn};
 use super::*;
 
 fn meter() -> Meter {
     let budgets = Budgets::new(Budget::default());
     let host = "a.example".parse().unwrap();
-    Meter::new(budgets.begin(&host, Budget::default(), Instant::now()).unwrap(), Arc::default())
+    Meter::new(budgets.begin(&host, Budget::default(), Instant::now()).unwrap(), Arc::default(), Overdrawn::new(|_| ()))
 }
 
 fn outbound(head: &str) -> Result<Outbound, Malformed> {

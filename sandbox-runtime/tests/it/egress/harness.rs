@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sandbox_core::policy::{Allowlist, Egress, EgressRule, NetworkRequest, Policy};
+use sandbox_core::policy::{Allowlist, Budget, Egress, EgressRule, NetworkRequest, Policy};
 use sandbox_core::testkit::Recorder;
 use sandbox_core::testkit::contract::Fixture;
 use sandbox_core::{EgressVerdict, Event, EventSink, Result, Sandbox};
@@ -97,9 +97,15 @@ impl Way {
         Self::start(egress, set).await.unwrap()
     }
 
+    /// Opens a way in a sandbox that may move so much in all.
+    pub(crate) async fn within(egress: Egress, budget: Budget, set: impl FnOnce(EgressProxy) -> EgressProxy) -> Self {
+        let recorder = Recorder::default();
+        Self::opened((egress, budget), set, recorder.clone(), recorder).await.unwrap()
+    }
+
     pub(crate) async fn start(egress: Egress, set: impl FnOnce(EgressProxy) -> EgressProxy) -> Result<Self> {
         let recorder = Recorder::default();
-        Self::opened(egress, set, recorder.clone(), recorder).await
+        Self::opened((egress, Budget::default()), set, recorder.clone(), recorder).await
     }
 
     /// Opens a way whose events go elsewhere.
@@ -108,11 +114,11 @@ impl Way {
         set: impl FnOnce(EgressProxy) -> EgressProxy,
         sink: impl EventSink,
     ) -> Self {
-        Self::opened(egress, set, sink, Recorder::default()).await.unwrap()
+        Self::opened((egress, Budget::default()), set, sink, Recorder::default()).await.unwrap()
     }
 
     async fn opened(
-        egress: Egress,
+        (egress, budget): (Egress, Budget),
         set: impl FnOnce(EgressProxy) -> EgressProxy,
         sink: impl EventSink,
         recorder: Recorder,
@@ -124,7 +130,7 @@ impl Way {
         }
         let (http, socks) = (free_port(), free_port());
         let proxy = set(EgressProxy::new().with_ports(http, socks).with_resolver(names.clone()));
-        let policy: Policy = fixture.policy().with_egress(egress);
+        let policy: Policy = fixture.policy().with_egress(egress).with_egress_budget(budget);
         let builder = fixture.builder().policy(policy).network(NetworkRequest::Egress);
         let sandbox = builder.gateway(proxy.clone()).events(sink).start().await?;
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));

@@ -149,15 +149,43 @@ async fn budgets_end_what_goes_over_them() {
     let cut = way.get(&one).await;
     assert!(cut.starts_with("HTTP/1.1 200") && cut.len() < 128 << 10, "{} bytes came", cut.len());
     let spent = way.get(&one).await;
-    assert!(spent.starts_with("HTTP/1.1 403") && spent.contains("x-sandbox-denied: a budget of bytes"), "{spent}");
+    assert!(
+        spent.starts_with("HTTP/1.1 403") && spent.contains("x-sandbox-denied: the rule's budget of bytes"),
+        "{spent}"
+    );
     assert!(way.get(&other).await.len() > 1 << 20);
     assert!(way.get(&other).await.starts_with("HTTP/1.1 429"));
 
     // What the whole sandbox may move, whatever its rules say.
     let rules = allowlist([here("origin.example", &[origin.port]), here("other.example", &[origin.port])]);
-    let way = Way::with(rules, |proxy| proxy.with_budget(budget(Some("64KiB"), None))).await;
+    let way = Way::with(rules.clone(), |proxy| proxy.with_budget(budget(Some("64KiB"), None))).await;
     assert!(way.get(&one).await.len() < 128 << 10);
     assert!(way.get(&other).await.starts_with("HTTP/1.1 403"));
+
+    // The smaller of what the gateway has and what the policy says.
+    let way = Way::within(rules.clone(), budget(Some("64KiB"), None), |proxy| {
+        proxy.with_budget(budget(Some("1GiB"), Some(3)))
+    })
+    .await;
+    assert!(way.get(&one).await.len() < 128 << 10);
+    let spent = way.get(&other).await;
+    assert!(
+        spent.starts_with("HTTP/1.1 403") && spent.contains("more bytes in the policy's section egress"),
+        "{spent}"
+    );
+    let denied: Vec<_> = way.proxy.ledger(way.sandbox.id()).unwrap();
+    let denied: Vec<_> = denied.iter().filter(|entry| entry.outcome == Outcome::Denied).collect();
+    // What was cut under way is told, too.
+    assert_eq!(denied.iter().map(|entry| entry.host.as_str()).collect::<Vec<_>>(), ["origin.example", "other.example"]);
+    assert!(denied.iter().all(|entry| entry.rule == "the sandbox's budget of bytes"), "{denied:?}");
+
+    let way = Way::within(rules.clone(), budget(None, Some(2)), |proxy| proxy).await;
+    assert!(way.get(&one).await.len() > 1 << 20 && way.get(&other).await.len() > 1 << 20);
+    let spent = way.get(&one).await;
+    assert!(
+        spent.starts_with("HTTP/1.1 429") && spent.contains("the 2 requests a minute that the sandbox has"),
+        "{spent}"
+    );
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Tunnels: by CONNECT and by SOCKS5, as they are and with TLS in them.
 
 use sandbox_core::EgressVerdict;
-use sandbox_core::policy::{Egress, Policy};
+use sandbox_core::policy::{Budget, Egress, Policy};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -248,4 +248,23 @@ async fn a_reload_closes_what_is_no_longer_allowed_and_nothing_else() {
     assert!(way.tunnel("elsewhere.example:80").await.1.starts_with("HTTP/1.1 403"));
     way.proxy.reload(&Policy::maximum());
     assert_eq!(all(&mut kept).await, "");
+}
+
+#[tokio::test]
+async fn a_reload_tightens_what_the_sandbox_may_move_under_way() {
+    let origin = echo().await;
+    let rules = allowlist([here("origin.example", &[origin.port])]);
+    let way = Way::with(rules.clone(), |proxy| proxy).await;
+    let (mut stream, answer) = way.tunnel(&format!("origin.example:{}", origin.port)).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let mut echoed = [0; 2_048];
+    stream.write_all(&[b'x'; 2_048]).await.unwrap();
+    stream.read_exact(&mut echoed).await.unwrap();
+    let less =
+        Policy::standard().with_egress(rules).with_egress_budget(Budget { bytes: "1KiB".parse().ok(), rate: None });
+    way.proxy.reload(&less);
+    stream.write_all(b"more").await.unwrap();
+    assert_eq!(all(&mut stream).await, "");
+    let (_, answer) = way.tunnel(&format!("origin.example:{}", origin.port)).await;
+    assert!(answer.contains("x-sandbox-denied: the sandbox's budget of bytes"), "{answer}");
 }
