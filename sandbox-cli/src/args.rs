@@ -1,5 +1,6 @@
 //! What was typed, parsed into types and not yet understood: nothing here looks at the machine.
 
+mod egress;
 mod github;
 mod values;
 mod work;
@@ -13,6 +14,7 @@ use sandbox_policy::{
 };
 use serde::{Deserialize, Serialize};
 
+pub(crate) use egress::{BeyondArgs, EgressArgs};
 pub(crate) use github::{
     ActivityArgs, AuditArgs, ProtectArgs, RepoArgs, RepoVerb, RevokeArgs, SetupArgs, TokenArgs, TokenVerb,
 };
@@ -73,7 +75,7 @@ pub(crate) enum Verb {
     #[command(visible_alias = "list", after_help = LS_HELP)]
     Ls,
     /// List where a sandbox went, and where it was not let
-    #[command(after_help = EGRESS_HELP)]
+    #[command(after_help = egress::EGRESS_HELP)]
     Egress(EgressArgs),
     /// Show what was asked of a sandbox and what is in force, control by control
     #[command(after_help = INSPECT_HELP)]
@@ -156,6 +158,8 @@ pub(crate) struct SandboxArgs {
     /// Reach nothing, whatever the policy allows
     #[arg(long)]
     pub(crate) no_network: bool,
+    #[command(flatten)]
+    pub(crate) beyond: BeyondArgs,
     /// Let programs inside ask for root there, as far as the policy says
     #[arg(long)]
     pub(crate) sudo: bool,
@@ -262,13 +266,6 @@ pub(crate) struct CpArgs {
     /// Where to: PATH or ID:PATH, or `-` for a file's bytes on standard output
     #[arg(value_parser = values::place())]
     pub(crate) target: Place,
-}
-
-/// `egress`.
-#[derive(Debug, Args)]
-pub(crate) struct EgressArgs {
-    /// The sandbox's id, or at least four digits of its beginning
-    pub(crate) id: String,
 }
 
 /// `inspect`.
@@ -415,14 +412,6 @@ const LS_HELP: &str = "\
 Examples:
   sandbox ls
   sandbox ls --json";
-
-const EGRESS_HELP: &str = "\
-A sandbox has no network: programs inside find a proxy by the usual variables (HTTPS_PROXY and others), which asks
-the policy. What is denied is answered with the rule, the reason and what would allow it.
-
-Examples:
-  sandbox egress 3f9c
-  sandbox egress 3f9c --json";
 
 const INSPECT_HELP: &str = "\
 Examples:

@@ -10,6 +10,7 @@ use tokio::net::UnixStream;
 
 use crate::failure::{Failure, Result};
 use crate::inspection::Inspection;
+use crate::outward::Reloaded;
 use crate::protocol::{Answer, Ask, Attached, SOCKET, receive, send};
 
 /// How long a holder may take to answer what costs it nothing.
@@ -92,6 +93,14 @@ pub(crate) async fn inspect(root: &RunRoot, id: SandboxId) -> Result<Inspection>
 pub(crate) async fn egress(root: &RunRoot, id: SandboxId) -> Result<Vec<LedgerEntry>> {
     match ask(root, id, Ask::Egress, ANSWER_WITHIN).await? {
         (_, Answer::Egress(json)) => serde_json::from_str(&json).map_err(|error| unexpected(id).with_cause(error)),
+        _ => Err(unexpected(id)),
+    }
+}
+
+/// Asks that a sandbox be held to what its policy says by now.
+pub(crate) async fn reload(root: &RunRoot, id: SandboxId) -> Result<Reloaded> {
+    match ask(root, id, Ask::Reload, ANSWER_WITHIN).await? {
+        (_, Answer::Reloaded(json)) => serde_json::from_str(&json).map_err(|error| unexpected(id).with_cause(error)),
         _ => Err(unexpected(id)),
     }
 }

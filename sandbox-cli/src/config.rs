@@ -7,6 +7,8 @@ mod engine;
 mod github;
 mod policy;
 mod sandbox;
+mod source;
+mod upstream;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -18,7 +20,7 @@ use secrecy::SecretString;
 
 pub(crate) use engine::Choice;
 pub(crate) use github::{TokenStores, Tokens};
-pub(crate) use policy::Chosen;
+pub(crate) use policy::{Chosen, Standing};
 pub(crate) use sandbox::{isolation, limits, network};
 
 use crate::args::Global;
@@ -59,6 +61,7 @@ struct Environment {
     docker_context: Option<OsString>,
     docker_host: Option<OsString>,
     docker_tls_verify: Option<OsString>,
+    egress_upstream: Option<OsString>,
     github: Option<OsString>,
     github_app: Option<OsString>,
     github_app_key_command: Option<OsString>,
@@ -95,6 +98,7 @@ impl Environment {
             docker_context: set("DOCKER_CONTEXT"),
             docker_host: set("DOCKER_HOST"),
             docker_tls_verify: set("DOCKER_TLS_VERIFY"),
+            egress_upstream: set("SANDBOX_EGRESS_UPSTREAM"),
             github: set("SANDBOX_GITHUB"),
             github_app: set("SANDBOX_GITHUB_APP"),
             github_app_key_command: set("SANDBOX_GITHUB_APP_KEY_COMMAND"),

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sandbox_core::{ErrorKind, Guest, RunRoot, Sandbox, SandboxId};
 use sandbox_guest::wire::Request;
 use sandbox_policy::{Access, Workspace};
-use sandbox_runtime::{EgressProxy, LedgerEntry};
+use sandbox_runtime::LedgerEntry;
 use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::failure::{Failure, Result};
 use crate::inspection::Inspection;
+use crate::outward::{Outward, Reloaded};
 use crate::protocol::{Answer, Ask, Attached, SOCKET, receive, send};
 
 /// The most connections at once.
@@ -41,7 +42,7 @@ struct Service {
     guest: Guest,
     attached: Attached,
     inspection: Inspection,
-    egress: Option<EgressProxy>,
+    egress: Option<Outward>,
     sandbox: SandboxId,
     room: Semaphore,
     down: mpsc::Sender<UnixStream>,
@@ -49,7 +50,7 @@ struct Service {
 
 impl Holder {
     /// Listens in the sandbox's run directory, which only this user may enter.
-    pub(crate) fn open(sandbox: &Sandbox, egress: Option<EgressProxy>, root: &RunRoot) -> Result<Self> {
+    pub(crate) fn open(sandbox: &Sandbox, egress: Option<Outward>, root: &RunRoot) -> Result<Self> {
         let path = socket_of(root, sandbox);
         let listener = UnixListener::bind(&path)
             .map_err(|error| Failure::io(format!("cannot listen on {}", path.display()), error))?;
@@ -125,6 +126,11 @@ impl Service {
                 }
             }
             Ask::Egress => tell(&stream, &self.ledger(), Answer::Egress).await,
+            Ask::Reload => match self.reload() {
+                Ok(reloaded) => tell(&stream, &reloaded, Answer::Reloaded).await,
+                // Who has gone needs no answer.
+                Err(failure) => drop(send(&stream, &Answer::failed(&failure)).await),
+            },
             Ask::Inspect => tell(&stream, &self.inspection, Answer::Inspected).await,
             // Whoever receives it holds it until the end; if nobody does, the end has come.
             Ask::Down => drop(self.down.send(stream).await),
@@ -134,6 +140,12 @@ impl Service {
     /// Where the sandbox went; nowhere, if it has no way out.
     fn ledger(&self) -> Vec<LedgerEntry> {
         self.egress.as_ref().and_then(|egress| egress.ledger(self.sandbox)).unwrap_or_default()
+    }
+
+    fn reload(&self) -> Result<Reloaded> {
+        let none =
+            || Failure::new(ErrorKind::InvalidInput, "this sandbox reaches nothing, so there is nothing to tighten");
+        self.egress.as_ref().ok_or_else(none)?.reload()
     }
 
     /// Hands requests to the guest until the client or the guest has gone. Each brings its own control, so answers and

@@ -13,6 +13,7 @@ mod failure;
 mod hold;
 mod inspection;
 mod learn;
+mod outward;
 mod progress;
 mod protocol;
 mod pump;

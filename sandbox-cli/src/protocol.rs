@@ -34,6 +34,8 @@ pub(crate) enum Ask {
     Egress,
     /// To see the report.
     Inspect,
+    /// That the policy is read anew, from where it was read.
+    Reload,
     /// That the sandbox is taken down.
     Down,
 }
@@ -51,6 +53,8 @@ pub(crate) enum Answer {
     Failed(String),
     /// The report, as JSON.
     Inspected(String),
+    /// What the policy says by now, as JSON.
+    Reloaded(String),
 }
 
 /// What every program of a sandbox starts with.

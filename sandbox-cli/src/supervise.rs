@@ -12,7 +12,6 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use sandbox_core::{ErrorKind, Runtime, Sandbox};
-use sandbox_runtime::EgressProxy;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -21,6 +20,7 @@ use crate::args::{Global, SandboxArgs};
 use crate::config::Config;
 use crate::failure::{Failure, Result};
 use crate::hold::Holder;
+use crate::outward::Outward;
 use crate::progress::{Sink, Step};
 use crate::protocol::{News, Taken, ended, receive, send};
 use crate::signals::Signals;
@@ -115,7 +115,7 @@ async fn hold(stream: &UnixStream, signals: &mut Signals) -> Result<()> {
 async fn serve(
     config: &Config,
     sandbox: &Sandbox,
-    egress: Option<EgressProxy>,
+    egress: Option<Outward>,
     stream: &UnixStream,
     signals: &mut Signals,
 ) -> Result<Holder> {
@@ -142,9 +142,9 @@ async fn start(
     arguments: &SandboxArgs,
     stream: &UnixStream,
     signals: &mut Signals,
-) -> Result<(Sandbox, Option<EgressProxy>)> {
+) -> Result<(Sandbox, Option<Outward>)> {
     let (steps, mut queue) = mpsc::channel::<Step>(STEPS);
-    let mut wanted = config.wanted(arguments)?;
+    let mut wanted = config.wanted(arguments).await?;
     let egress = wanted.egress.clone();
     let (sink, mut destroyed) = Sink::new(wanted.take_audit(), move |step| {
         // Where `up` is slow to look, it misses a step.

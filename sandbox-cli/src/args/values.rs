@@ -70,22 +70,28 @@ pub(crate) enum CredentialSource {
     File(PathBuf),
 }
 
+impl CredentialSource {
+    /// Reads where a secret is. What stands there instead may be a secret that somebody meant to give, so it is not shown.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        match text.split_once(':') {
+            Some((_, "")) | None => None,
+            Some(("command", words)) => {
+                Some(Self::Command(words.split_ascii_whitespace().map(str::to_owned).collect()))
+            }
+            Some(("env", variable)) => Some(Self::Env(variable.to_owned())),
+            Some(("file", path)) => Some(Self::File(path.into())),
+            Some(_) => None,
+        }
+    }
+}
+
 impl FromStr for CredentialArgument {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let form = || "NAME=env:VARIABLE, NAME=file:PATH or NAME=command:PROGRAM ARGUMENTS is needed".to_owned();
         let (name, source) = text.split_once('=').ok_or_else(form)?;
-        // What stands there may be a secret that somebody meant to give, so it is not shown.
-        let source = match source.split_once(':') {
-            Some((_, "")) | None => return Err(form()),
-            Some(("command", words)) => {
-                CredentialSource::Command(words.split_ascii_whitespace().map(str::to_owned).collect())
-            }
-            Some(("env", variable)) => CredentialSource::Env(variable.to_owned()),
-            Some(("file", path)) => CredentialSource::File(path.into()),
-            Some(_) => return Err(form()),
-        };
+        let source = CredentialSource::read(source).ok_or_else(form)?;
         Ok(Self { name: name.parse().map_err(|error: sandbox_policy::ParseError| error.to_string())?, source })
     }
 }

@@ -7,10 +7,19 @@ use crate::args::EgressArgs;
 use crate::client;
 use crate::config::Config;
 use crate::failure::Result;
+use crate::outward::Reloaded;
 use crate::render::{escaped, table};
 
 pub(super) async fn run(config: &Config, arguments: EgressArgs) -> Result<u8> {
     let id = client::matching(&config.run_root.sandboxes()?, &arguments.id)?;
+    if arguments.reload {
+        let reloaded = client::reload(&config.run_root, id).await?;
+        let Reloaded { policy, reach } = &reloaded;
+        let text =
+            || format!("held to the policy {policy} as it is now: egress {reach}, and no more than at the start\n");
+        config.screen.answer(&reloaded, text)?;
+        return Ok(0);
+    }
     let entries = client::egress(&config.run_root, id).await?;
     config.screen.answer(&entries, || text(&entries))?;
     Ok(0)

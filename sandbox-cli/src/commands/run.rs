@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sandbox_core::{Cause, ErrorKind, Exit, Runtime, Sandbox, Status};
-use sandbox_runtime::EgressProxy;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -16,6 +15,7 @@ use crate::failure::{Failure, Result};
 use crate::hold::Holder;
 use crate::inspection::{ControlView, controls, controls_text};
 use crate::learn;
+use crate::outward::Outward;
 use crate::progress::{Progress, Sink};
 use crate::signals::Signals;
 use crate::terminal;
@@ -25,7 +25,7 @@ pub(super) async fn run(config: &Config, arguments: RunArgs) -> Result<u8> {
     let streams = terminal::streams(arguments.terminal)?;
     let began = Instant::now();
     let (sandbox, egress) = match start(config, &arguments, &mut signals).await? {
-        Started::Ready(sandbox, egress) => (*sandbox, egress),
+        Started::Ready(started) => *started,
         Started::GivenUp(signal) => return Ok(exit::after_signal(signal)),
     };
     let started = began.elapsed();
@@ -71,13 +71,13 @@ pub(super) async fn run(config: &Config, arguments: RunArgs) -> Result<u8> {
 
 enum Started {
     GivenUp(i32),
-    Ready(Box<Sandbox>, Option<EgressProxy>),
+    Ready(Box<(Sandbox, Option<Outward>)>),
 }
 
 /// Starts the sandbox; a signal meanwhile gives it up, and this returns when what had been made is gone.
 async fn start(config: &Config, arguments: &RunArgs, signals: &mut Signals) -> Result<Started> {
     let progress = Arc::new(Progress::new(config.screen));
-    let mut wanted = config.wanted(&arguments.sandbox)?;
+    let mut wanted = config.wanted(&arguments.sandbox).await?;
     let egress = wanted.egress.clone();
     let shown = Arc::clone(&progress);
     let (sink, destroyed) = Sink::new(wanted.take_audit(), move |step| shown.show(step));
@@ -101,7 +101,7 @@ async fn start(config: &Config, arguments: &RunArgs, signals: &mut Signals) -> R
     for warning in warnings.into_iter().flatten() {
         config.screen.warn(&warning);
     }
-    Ok(Started::Ready(Box::new(sandbox), egress))
+    Ok(Started::Ready(Box::new((sandbox, egress))))
 }
 
 /// Waits until a start that was given up has been undone, or until another signal says not to.
@@ -117,7 +117,7 @@ async fn gone(mut destroyed: watch::Receiver<bool>, signals: &mut Signals) {
 async fn attend_in(
     config: &Config,
     sandbox: &Sandbox,
-    egress: Option<EgressProxy>,
+    egress: Option<Outward>,
     arguments: &RunArgs,
     streams: Streams,
     signals: &mut Signals,

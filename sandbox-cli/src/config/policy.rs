@@ -40,6 +40,36 @@ impl Config {
     pub(crate) fn policy(&self, choice: Option<&str>, waive: &[Control]) -> Result<Chosen> {
         self.environment.policy(choice, waive)
     }
+
+    /// Remembers which policy was chosen.
+    pub(super) fn standing(&self, chosen: &Chosen, waive: &[Control]) -> Result<Standing> {
+        let choice = match &chosen.origin {
+            Origin::Preset(name) => name.clone(),
+            Origin::File(path) => {
+                let path = std::path::absolute(path)
+                    .map_err(|error| Failure::io(format!("cannot tell where {} is", path.display()), error))?;
+                path.to_str().map(str::to_owned).ok_or_else(|| {
+                    Failure::new(ErrorKind::InvalidInput, format!("the path {} is no text", path.display()))
+                })?
+            }
+        };
+        Ok(Standing { environment: self.environment.clone(), choice, waive: waive.to_vec() })
+    }
+}
+
+/// A policy as it was chosen, to be read again later and from another directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    environment: Environment,
+    choice: String,
+    waive: Vec<Control>,
+}
+
+impl Standing {
+    /// Reads the policy as it is by now. Which one that is was chosen for good.
+    pub(crate) fn policy(&self) -> Result<Policy> {
+        Ok(self.environment.policy(Some(&self.choice), &self.waive)?.policy)
+    }
 }
 
 impl Chosen {

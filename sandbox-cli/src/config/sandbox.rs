@@ -16,6 +16,7 @@ use super::{Config, Tokens};
 use crate::args::{SandboxArgs, WorkspaceDirectory};
 use crate::audit::Audit;
 use crate::failure::{Failure, Result};
+use crate::outward::Outward;
 
 /// A sandbox that is wanted.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(crate) struct Wanted {
     pub(crate) policy: Policy,
     pub(crate) audit: Option<Audit>,
     /// The way out, if the policy has one and it is wanted.
-    pub(crate) egress: Option<EgressProxy>,
+    pub(crate) egress: Option<Outward>,
     credentials: Vec<CredentialName>,
     image: String,
     /// Whom the agent runs as; the image's own user if nothing is said.
@@ -35,7 +36,7 @@ pub(crate) struct Wanted {
 
 impl Config {
     /// Says what a sandbox's arguments mean here.
-    pub(crate) fn wanted(&self, arguments: &SandboxArgs) -> Result<Wanted> {
+    pub(crate) async fn wanted(&self, arguments: &SandboxArgs) -> Result<Wanted> {
         let chosen = self.policy(arguments.policy.as_deref(), &arguments.waive)?;
         let of_machine = self.engine()?.is_embedded().then(|| sandbox_runtime::HOST_IMAGE.to_owned());
         let fallback = || {
@@ -52,7 +53,16 @@ impl Config {
         let credentials = Credentials::named(&arguments.credential)?;
         let asked = credentials.names().cloned().collect();
         let reaches = network(&chosen.policy, arguments) == NetworkRequest::Egress;
-        let egress = reaches.then(|| EgressProxy::new().with_credentials(credentials));
+        let egress = if reaches {
+            let proxy = EgressProxy::new().with_credentials(credentials);
+            let proxy = match self.upstream(&arguments.beyond).await? {
+                Some(upstream) => proxy.with_upstream(upstream),
+                None => proxy,
+            };
+            Some(Outward { proxy, policy: self.standing(&chosen, &arguments.waive)? })
+        } else {
+            None
+        };
         Ok(Wanted {
             policy: chosen.policy,
             audit,
@@ -112,8 +122,8 @@ impl Wanted {
         if let Some(path) = &arguments.copy {
             builder = builder.workspace_copy(path);
         }
-        if let Some(egress) = egress {
-            builder = builder.network(NetworkRequest::Egress).gateway(egress);
+        if let Some(Outward { proxy, policy: _ }) = egress {
+            builder = builder.network(NetworkRequest::Egress).gateway(proxy);
         }
         if arguments.sudo {
             builder = builder.sudo(SudoRequest::Allow).gateway(SudoGateway::new());

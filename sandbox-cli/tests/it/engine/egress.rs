@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::sync::mpsc;
 use std::thread;
 
 use serde_json::Value;
@@ -131,4 +132,110 @@ fn a_credential_is_a_placeholder_inside_and_must_be_bound_and_there() {
     assert!(unbound.contains("credentials") && unbound.contains("other"), "{unbound}");
     let absent = place.sandbox(&["run", "--credential", "model=env:NO_SUCH_VARIABLE", "--", "true"]).stderr;
     assert!(absent.contains("NO_SUCH_VARIABLE"), "{absent}");
+}
+
+/// A program that opens a tunnel, says so, and then says how much came before its end.
+fn hold(to: &str) -> String {
+    format!(
+        "import os, socket, urllib.parse\n\
+         proxy = urllib.parse.urlparse(os.environ['HTTP_PROXY'])\n\
+         tunnel = socket.create_connection((proxy.hostname, proxy.port))\n\
+         tunnel.sendall(b'CONNECT {to} HTTP/1.1\\r\\nHost: {to}\\r\\n\\r\\n')\n\
+         print(tunnel.recv(4096).split()[1].decode(), flush=True)\n\
+         print(len(tunnel.recv(1)))\n"
+    )
+}
+
+#[test]
+fn a_reload_holds_a_sandbox_to_what_its_policy_says_by_now_and_gives_it_no_more() {
+    let port = origin();
+    let place = place(port);
+    let file = place.path("config/sandbox/policy.toml");
+    let begun = std::fs::read_to_string(&file).unwrap();
+    let id = place.ok(&["up"]).trim().to_owned();
+    let ask = |url: &str| place.ok(&["exec", &id, "python3", "-c", &fetch(url)]);
+    let allowed = format!("http://{}:{port}/", own_address());
+    assert_eq!(ask(&allowed), "answer\n");
+
+    let script = hold(&format!("{}:{port}", own_address()));
+    let (mut holding, mut rest, first) = place.started(&["exec", &id, "python3", "-c", &script]);
+    assert_eq!(first, "200\n");
+    std::fs::write(&file, begun.replace(&format!("ports = [{port}]"), "ports = [9]")).unwrap();
+    let told = place.ok(&["egress", &id, "--reload"]);
+    assert_eq!(told, "held to the policy test as it is now: egress allowlist, and no more than at the start\n");
+    let mut after = String::new();
+    rest.read_to_string(&mut after).unwrap();
+    assert_eq!((after.as_str(), holding.wait().unwrap().code()), ("0\n", Some(0)), "the tunnel was closed");
+    assert!(ask(&allowed).starts_with("403 "));
+
+    // What it says beyond what it said at the start is not for this sandbox.
+    std::fs::write(&file, format!("{begun}[[egress.rules]]\nhost = \"elsewhere.example\"\nports = [80]\n")).unwrap();
+    place.ok(&["egress", &id, "--reload"]);
+    assert_eq!((ask(&allowed).as_str(), ask("http://elsewhere.example/").as_str()), ("answer\n", "403 no rule\n"));
+
+    std::fs::write(&file, "nonsense").unwrap();
+    let failed = place.sandbox(&["egress", &id, "--reload"]);
+    assert!(failed.code == Some(1) && failed.stderr.contains("policy.toml"), "{failed:?}");
+    assert_eq!(ask(&allowed), "answer\n");
+    place.ok(&["down", &id]);
+}
+
+/// A proxy that lets in whoever knows the password `not-a-real-secret` of `me`, and tells what it was asked for.
+fn beyond() -> (u16, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 4096];
+            let read = stream.read(&mut head).unwrap();
+            let head = String::from_utf8_lossy(&head[..read]).into_owned();
+            let knows = head.contains("Proxy-Authorization: Basic bWU6bm90LWEtcmVhbC1zZWNyZXQ=\r\n");
+            let answer = if knows { "200 OK" } else { "407 No" };
+            let _ = write!(stream, "HTTP/1.1 {answer}\r\nContent-Length: 6\r\nConnection: close\r\n\r\nbeyond");
+            if tell.send(head.lines().next().unwrap_or_default().to_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    (port, told)
+}
+
+#[test]
+fn a_proxy_beyond_is_asked_for_what_is_allowed_by_a_password_that_nobody_sees() {
+    let (port, asked) = beyond();
+    let place = place(9);
+    let policy = "version = 1\nname = [\"test\"]\nwaive = [\"disk\", \"user-namespace\"]\n[egress]\nbundles = []\n\
+                  [[egress.rules]]\nhost = \"origin.example\"\nports = [80]\n";
+    std::fs::write(place.path("config/sandbox/policy.toml"), policy).unwrap();
+    let file = place.path("password");
+    std::fs::write(&file, "not-a-real-secret\n").unwrap();
+    let (url, source) = (format!("http://me@127.0.0.1:{port}"), format!("file:{}", file.display()));
+    let script =
+        fetch("http://origin.example/a") + &fetch("http://elsewhere.example/") + "import os; print(os.environ)";
+    let way = ["--egress-upstream", &url, "--egress-password", &source];
+    let ran = place.ok(&[&["run"], &way[..], &["--", "python3", "-c", &script]].concat());
+    assert!(ran.starts_with("beyond\n403 no rule\n") && !ran.contains("not-a-real"), "{ran}");
+    assert_eq!(asked.recv().unwrap(), "GET http://origin.example/a HTTP/1.1");
+    assert!(asked.try_recv().is_err(), "what is denied is not asked for");
+
+    let mut command = place.command(&["run", "--", "python3", "-c", &fetch("http://origin.example/b")]);
+    let command = command.env("SANDBOX_EGRESS_UPSTREAM", &url);
+    let named = command.env("SANDBOX_EGRESS_PASSWORD", "not-a-real-secret").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&named.stdout), "beyond\n", "{named:?}");
+    let unknown = command.env("SANDBOX_EGRESS_PASSWORD", "another").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&unknown.stdout), "407 None\n", "{unknown:?}");
+
+    let secret = format!("http://me:not-a-real-secret@127.0.0.1:{port}");
+    for wrong in [
+        &["--egress-upstream", &secret][..],
+        &["--egress-upstream", &url, "--egress-password", "not-a-real-secret"],
+        &["--egress-upstream", &url],
+    ] {
+        let ran = place.sandbox(&[&["run"], wrong, &["--", "true"]].concat());
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(125), ""), "{ran:?}");
+        assert!(ran.stderr.contains("EGRESS_PASSWORD") || ran.stderr.contains("egress-"), "{ran:?}");
+        assert!(!ran.stderr.contains("not-a-real"), "{ran:?}");
+    }
 }
