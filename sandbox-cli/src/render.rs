@@ -5,7 +5,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use sandbox_policy::Violation;
+use sandbox_policy::{Control, Violation};
 use serde::Serialize;
 
 use crate::failure::{Failure, Told};
@@ -120,7 +120,12 @@ impl Screen {
             if let Violation::Unenforceable { control, why: _, hint } = violation {
                 // Engines know of waivers, but not of how they are typed.
                 let hint = hint.trim_end_matches(&format!("; or waive {control}"));
-                line("hint:", CYAN, &format!("{control}: {hint}; or go without it: --waive {control}"));
+                let without = match control {
+                    // A way out that is there and not held to the policy is nothing to ask for.
+                    Control::EgressAllowlist => "--no-network".to_owned(),
+                    other => format!("--waive {other}"),
+                };
+                line("hint:", CYAN, &format!("{control}: {hint}; or go without it: {without}"));
             }
         }
         if let Some(hint) = hint {
@@ -194,7 +199,6 @@ const RESET: &str = "\x1b[0m";
 #[cfg(test)]
 mod tests {
     use sandbox_core::ErrorKind;
-    use sandbox_policy::Control;
 
     use super::*;
 

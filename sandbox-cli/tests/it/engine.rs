@@ -1,6 +1,7 @@
 //! What needs a real engine.
 
 mod egress;
+mod elsewhere;
 mod run;
 mod signals;
 pub(crate) mod terminal;

@@ -13,6 +13,8 @@ mod harness;
 #[allow(dead_code, reason = "the GitHub of another crate's tests, which use more of it")]
 #[path = "../../../sandbox-github/tests/it/mock.rs"]
 mod mock;
+#[path = "../../../sandbox-runtime/tests/it/remote/server.rs"]
+mod server;
 #[allow(dead_code, reason = "as above")]
 #[path = "../../../sandbox-github/tests/it/session.rs"]
 mod session;

@@ -1,18 +1,19 @@
 //! Engines that share no file system with us: behind a port with TLS, and behind `ssh`.
 
+mod server;
+
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use sandbox_core::policy::{Control, Policy, RootFilesystem};
 use sandbox_core::testkit::contract::Fixture;
 use sandbox_core::{ErrorKind, FileSystem, Runtime as _, Status, Stdin, Transport, Verdict};
 use sandbox_runtime::{DockerRuntime, Endpoint};
-use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use crate::contract::fixture;
 use crate::engine::variable;
+use server::Server;
 
 #[tokio::test]
 async fn which_files_an_engine_sees_is_found_out_by_showing_it_one() {
@@ -186,82 +187,16 @@ async fn a_read_only_root_is_refused_there() {
     assert!(format!("{error:?}").contains("shares no file system"), "{error:?}");
 }
 
-/// A server of `ssh` on loopback, with keys of its own, and settings by which a client finds it.
-struct Server {
-    directory: TempDir,
-    process: Child,
-}
-
-impl Server {
-    fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
-        for name in ["host", "mine"] {
-            let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &path(name)]).status();
-            assert!(made.unwrap().success());
-        }
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let host = std::fs::read_to_string(path("host.pub")).unwrap();
-        let known: Vec<&str> = host.split_whitespace().take(2).collect();
-        std::fs::write(path("known"), format!("[127.0.0.1]:{port} {}\n", known.join(" "))).unwrap();
-        std::fs::write(
-            path("server"),
-            format!(
-                "ListenAddress 127.0.0.1:{port}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\n\
-                 StrictModes no\nPermitRootLogin prohibit-password\nPasswordAuthentication no\n",
-                path("host"),
-                path("mine.pub")
-            ),
-        )
-        .unwrap();
-        std::fs::write(
-            path("client"),
-            format!(
-                "Host engine\n HostName 127.0.0.1\n Port {port}\n IdentityFile {}\n IdentitiesOnly yes\n \
-                 UserKnownHostsFile {}\n StrictHostKeyChecking yes\n",
-                path("mine"),
-                path("known")
-            ),
-        )
-        .unwrap();
-        std::fs::create_dir_all("/run/sshd").unwrap();
-        let process = Command::new("/usr/sbin/sshd")
-            .args(["-D", "-e", "-f", &path("server")])
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self { directory, process }
-    }
-
-    async fn listens(&self) {
-        let text = std::fs::read_to_string(self.directory.path().join("server")).unwrap();
-        let address = text.lines().next().unwrap().trim_start_matches("ListenAddress ").to_owned();
-        let connected = async {
-            while tokio::net::TcpStream::connect(&address).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), connected).await.unwrap();
-    }
-
-    fn endpoint(&self, socket: &str) -> Endpoint {
-        let address: Endpoint = format!("ssh://root@engine{socket}").parse().unwrap();
-        address.with_ssh_settings(self.directory.path().join("client"))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// The engine whose socket that server's machine has.
+fn behind(server: &Server, socket: &str) -> Endpoint {
+    let address: Endpoint = format!("ssh://root@engine{socket}").parse().unwrap();
+    address.with_ssh_settings(server.path("client"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_behind_ssh_is_as_good() {
     let server = Server::start();
-    server.listens().await;
-    let runtime = DockerRuntime::connect(server.endpoint(&remote_socket())).await.unwrap();
+    let runtime = DockerRuntime::connect(behind(&server, &remote_socket())).await.unwrap();
     assert_eq!((runtime.file_system(), runtime.transport()), (FileSystem::Apart, Transport::Relay));
     let fixture = Fixture { runtime: std::sync::Arc::new(runtime), ..fixture::docker_remote().await };
     let sandbox = fixture.start().await;
@@ -284,23 +219,21 @@ async fn an_engine_behind_ssh_is_as_good() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_of_this_machine_is_known_behind_ssh_too() {
     let server = Server::start();
-    server.listens().await;
     let socket = variable("DOCKER_HOST");
-    let runtime = DockerRuntime::connect(server.endpoint(socket.trim_start_matches("unix://"))).await.unwrap();
+    let runtime = DockerRuntime::connect(behind(&server, socket.trim_start_matches("unix://"))).await.unwrap();
     assert_eq!((runtime.file_system(), runtime.transport()), (FileSystem::Shared, Transport::Socket));
 }
 
 #[tokio::test]
 async fn what_ssh_complains_of_is_told() {
     let server = Server::start();
-    server.listens().await;
     // Another machine's key, as somebody in the middle would have.
-    let known = server.directory.path().join("known");
+    let known = server.path("known");
     let text = std::fs::read_to_string(&known).unwrap();
-    let mine = std::fs::read_to_string(server.directory.path().join("mine.pub")).unwrap();
+    let mine = std::fs::read_to_string(server.path("mine.pub")).unwrap();
     let (address, _) = text.split_once(' ').unwrap();
     std::fs::write(&known, format!("{address} {mine}")).unwrap();
-    let error = DockerRuntime::connect(server.endpoint("")).await.unwrap_err();
+    let error = DockerRuntime::connect(behind(&server, "")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::EngineUnavailable, "{error:?}");
     assert!(format!("{error:?}").contains("ssh ended and said"), "{error:?}");
     assert!(format!("{error:?}").to_lowercase().contains("host key verification failed"), "{error:?}");
