@@ -54,9 +54,14 @@ pub struct Fixture {
 impl Fixture {
     /// The standard policy, with a waiver for each control that the runtime does not enforce.
     pub fn policy(&self) -> Policy {
+        self.policy_for(&[])
+    }
+
+    /// The same without a waiver for what is asked for, so that a runtime which lacks it must refuse.
+    fn policy_for(&self, asked: &[Control]) -> Policy {
         Control::ALL
             .iter()
-            .filter(|control| self.lacks(**control))
+            .filter(|control| self.lacks(**control) && !asked.contains(control))
             .fold(Policy::standard(), |policy, control| policy.with_waived(*control))
     }
 

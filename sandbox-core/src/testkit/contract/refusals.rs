@@ -23,7 +23,7 @@ fn denied(error: &crate::Error) -> Vec<String> {
         .collect()
 }
 
-fn unenforceable(error: &crate::Error) -> Vec<Control> {
+pub(super) fn unenforceable(error: &crate::Error) -> Vec<Control> {
     error
         .violations()
         .iter()
@@ -160,10 +160,7 @@ pub async fn a_missing_workspace_is_named(fixture: &Fixture) {
 pub async fn the_workspace_is_mounted(fixture: &Fixture) {
     if fixture.lacks(Control::HostFilesystem) {
         // Nothing mounts on such a runtime; that is what its report says, and a strict policy refuses it.
-        let mut strict = Policy::standard();
-        for control in fixture.policy().waived().iter().filter(|control| **control != Control::HostFilesystem) {
-            strict = strict.with_waived(*control);
-        }
+        let strict = fixture.policy_for(&[Control::HostFilesystem]);
         let error = fixture.builder().policy(strict).start().await.unwrap_err();
         assert_eq!(unenforceable(&error), [Control::HostFilesystem]);
         return;

@@ -2,15 +2,21 @@
 
 use sandbox_policy::{AgentUser, ByteSize, Control, LimitsRequest, RootFilesystem};
 
+use super::refusals::unenforceable;
 use super::{Fixture, sh, text};
 use crate::Status;
 
 pub async fn an_agent_that_the_image_does_not_know_has_a_name_and_a_home(fixture: &Fixture) {
+    let stranger = AgentUser::new(4_242, 4_243).unwrap();
     if fixture.lacks(Control::HostFilesystem) || fixture.lacks(Control::Sudo) {
-        // Nothing of the host's is changed for it, and an agent that is alone in its namespace cannot be another.
+        // Nothing of the host's is changed for it, and who is alone in its namespace can write nobody else's files: it has its
+        // numbers, and no name.
+        let sandbox = fixture.builder().agent(stranger).start().await.unwrap();
+        let seen = text(&sandbox, "id -u; id -g; getent passwd 4242 || echo unknown").await;
+        assert_eq!(seen, "4242\n4243\nunknown");
+        sandbox.destroy().await.unwrap();
         return;
     }
-    let stranger = AgentUser::new(4_242, 4_243).unwrap();
     let sandbox = fixture.builder().agent(stranger).start().await.unwrap();
     let seen =
         text(&sandbox, "id -un; id -gn; echo $HOME; pwd; stat -c '%u:%g %a' ~; touch ~/x; getent passwd 4242").await;
@@ -30,7 +36,9 @@ pub async fn an_agent_that_the_image_does_not_know_has_a_name_and_a_home(fixture
 
 pub async fn on_a_read_only_root_the_home_is_small_and_writable(fixture: &Fixture) {
     if fixture.lacks(Control::ReadonlyRootfs) {
-        // That a request for one is refused is shown elsewhere.
+        let policy = fixture.policy_for(&[Control::ReadonlyRootfs]);
+        let error = fixture.builder().policy(policy).root(RootFilesystem::ReadOnly).start().await.unwrap_err();
+        assert_eq!(unenforceable(&error), [Control::ReadonlyRootfs]);
         return;
     }
     let memory = ByteSize::mib(256);

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use sandbox_policy::{Control, DEFAULT_WORKSPACE_PATH, Policy, RootFilesystem};
 
+use super::refusals::unenforceable;
 use super::{Fixture, HostDirectory, text};
 use crate::{ErrorKind, HostRepository, Sandbox, Work, WorkLimits};
 
@@ -117,13 +118,14 @@ pub async fn a_copy_that_is_larger_than_the_disk_is_refused(fixture: &Fixture) {
 }
 
 pub async fn a_copy_on_a_read_only_root_lies_in_memory(fixture: &Fixture) {
-    if fixture.lacks(Control::ReadonlyRootfs) {
-        let error = fixture.builder().policy(Policy::maximum()).root(RootFilesystem::ReadOnly);
-        assert_eq!(error.start().await.unwrap_err().kind(), ErrorKind::Policy);
-        return;
-    }
     let here = HostDirectory::new("sandbox copy");
     fs::write(here.join("file"), "one").unwrap();
+    if fixture.lacks(Control::ReadonlyRootfs) {
+        let policy = fixture.policy_for(&[Control::ReadonlyRootfs]);
+        let asked = fixture.builder().policy(policy).workspace_copy(&*here).root(RootFilesystem::ReadOnly);
+        assert_eq!(unenforceable(&asked.start().await.unwrap_err()), [Control::ReadonlyRootfs]);
+        return;
+    }
     let builder = fixture.builder().workspace_copy(&*here).root(RootFilesystem::ReadOnly);
     let sandbox = builder.start().await.unwrap();
     let uid = fixture.agent.uid();
