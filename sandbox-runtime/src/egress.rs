@@ -30,6 +30,7 @@ mod resolve;
 mod serve;
 mod session;
 mod socks;
+mod stray;
 mod target;
 mod termination;
 mod trust;

@@ -8,14 +8,14 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use super::buffer::Buffer;
 use super::head::Framing;
 
-/// Moves a body of this framing. `count` is told of each part before it is written, and may refuse.
+/// Moves a body of this framing. `count` sees each part before it is written, and may refuse.
 pub(crate) async fn copy(
     framing: Framing,
     buffer: &mut Buffer,
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     extensions: Extensions,
-    mut count: impl FnMut(usize) -> io::Result<()>,
+    mut count: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     match framing {
         Framing::Empty => Ok(()),
@@ -45,7 +45,7 @@ async fn plain(
     buffer: &mut Buffer,
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    count: &mut impl FnMut(usize) -> io::Result<()>,
+    count: &mut impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     while left > 0 {
         if buffer.unread().is_empty() && fill(buffer, from).await? == 0 {
@@ -53,7 +53,7 @@ async fn plain(
         }
         let some = buffer.unread();
         let some = &some[..some.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
-        count(some.len())?;
+        count(some)?;
         write(to, some).await?;
         let moved = some.len();
         buffer.consume(moved);
@@ -67,7 +67,7 @@ async fn chunks(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     extensions: Extensions,
-    count: &mut impl FnMut(usize) -> io::Result<()>,
+    count: &mut impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     loop {
         let line = line(buffer, from, MAX_SIZE_LINE).await?;
@@ -197,7 +197,7 @@ mod tests {
     #[tokio::test]
     async fn a_budget_is_asked_before_each_part() {
         let (mut buffer, mut from, mut to) = (Buffer::default(), &b"abc"[..], Vec::new());
-        let refuse = |_| Err(io::ErrorKind::QuotaExceeded.into());
+        let refuse = |_: &[u8]| Err(io::ErrorKind::QuotaExceeded.into());
         let moved = copy(Framing::Length(3), &mut buffer, &mut from, &mut to, Extensions::Refused, refuse).await;
         assert_eq!((moved.unwrap_err().kind(), to.len()), (io::ErrorKind::QuotaExceeded, 0));
     }

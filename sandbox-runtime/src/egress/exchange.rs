@@ -1,6 +1,8 @@
 //! One request goes out and its response comes back, each written anew from its parts.
 
 use std::io;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
@@ -9,6 +11,7 @@ use super::body::{self, Extensions, STALL};
 use super::budget::Meter;
 use super::buffer::{Buffer, Link};
 use super::head::{self, Fields, Framing, Malformed, RequestHead, ResponseHead, Version};
+use super::stray::{Found, Search};
 
 /// A request that may go out.
 #[derive(Debug)]
@@ -49,6 +52,21 @@ pub(crate) enum Failed {
     NoResponse(String),
     /// The client has gone, or has heard a part that cannot be completed.
     Broken,
+    /// The request's body held a placeholder, and was ended there; whether the client has heard anything.
+    Stray(Found, Heard),
+}
+
+/// Whether the client has heard a part of the response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Nothing,
+    Something,
+}
+
+impl Heard {
+    fn of(begun: &AtomicBool) -> Self {
+        if begun.load(Ordering::Relaxed) { Self::Something } else { Self::Nothing }
+    }
 }
 
 impl Outbound {
@@ -87,6 +105,7 @@ pub(crate) async fn run<C, S>(
     client: &mut Link<C>,
     server: &mut Link<S>,
     meter: &Meter,
+    mut search: Search,
 ) -> Result<Next, Failed>
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -103,13 +122,21 @@ where
         return Err(if request.framing == Framing::Empty { Failed::Untouched } else { no_response("it went away") });
     }
     let client_buffer = &mut client.buffer;
+    let (stray, begun) = (OnceLock::new(), AtomicBool::new(false));
     let upload = async {
-        let count = |bytes| meter.sent(bytes);
+        let count = |bytes: &[u8]| {
+            search.look(bytes).map_err(|found| {
+                // There is one at most: it ends the body.
+                let _ = stray.set(found);
+                io::ErrorKind::PermissionDenied
+            })?;
+            meter.sent(bytes.len())
+        };
         let refused = Extensions::Refused;
         body::copy(request.framing, client_buffer, &mut client_read, &mut server_write, refused, count).await?;
         server_write.flush().await
     };
-    let download = response(request, &mut server.buffer, &mut server_read, &mut client_write, meter);
+    let download = response(request, &mut server.buffer, &mut server_read, &mut client_write, meter, &begun);
     tokio::pin!(upload, download);
     let mut uploaded = false;
     let next = loop {
@@ -121,7 +148,7 @@ where
                     Ok(()) => uploaded = true,
                     // The server may have stopped reading because it has answered.
                     Err(error) if is_gone(&error) => break tokio::time::timeout(ANSWER_WITHIN, &mut download).await.unwrap_or(Err(Failed::Broken)).map(|_| Next::None),
-                    Err(_) => break Err(Failed::Broken),
+                    Err(_) => break Err(stray.get().map_or(Failed::Broken, |found| Failed::Stray(*found, Heard::of(&begun)))),
                 }
             }
             next = &mut download => break next.map(|next| if uploaded { next } else { Next::None }),
@@ -140,6 +167,7 @@ async fn response(
     server: &mut (impl AsyncRead + Unpin),
     client: &mut (impl AsyncWrite + Unpin),
     meter: &Meter,
+    begun: &AtomicBool,
 ) -> Result<Next, Failed> {
     let mut interim = 0;
     loop {
@@ -162,6 +190,7 @@ async fn response(
         let kept = request.kept && (framing != Framing::UntilClose);
         let text = answer(&head, framing, &request.method, if upgraded { Stay::Upgraded } else { Stay::from(kept) })
             .map_err(|Malformed(why)| no_response(why))?;
+        begun.store(true, Ordering::Relaxed);
         body::write(client, &text).await.map_err(|_| Failed::Broken)?;
         if upgraded {
             return Ok(Next::Upgraded);
@@ -173,7 +202,7 @@ async fn response(
             }
             continue;
         }
-        let count = |bytes| meter.received(bytes);
+        let count = |bytes: &[u8]| meter.received(bytes.len());
         let copied = body::copy(framing, buffer, server, client, Extensions::Dropped, count).await;
         copied.map_err(|_| Failed::Broken)?;
         client.flush().await.map_err(|_| Failed::Broken)?;

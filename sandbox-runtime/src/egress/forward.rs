@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use super::answer::Refusal;
 use super::buffer::Link;
 use super::connect::{self, TLS, lingering, not_tls, say};
-use super::exchange::{self, Failed, Next, Outbound};
+use super::exchange::{self, Failed, Heard, Next, Outbound};
 use super::head::{self, Malformed, NoHead, RequestHead};
 use super::session::{Pass, Session};
 use super::target::Target;
@@ -119,6 +119,11 @@ async fn forward(
         Err(Failed::Untouched) => Err(Refusal::unreachable(format!("{at} ended the connection without a word")).into()),
         Err(Failed::NoResponse(why)) => Err(Refusal::unreachable(format!("{at} gives no response: {why}")).into()),
         Err(Failed::Broken) => Err(Ended::Broken),
+        Err(Failed::Stray(found, so_far)) => {
+            let Refusal { rule, reason, hint, .. } = session.vault.in_body(found);
+            let refusal = session.revoke(&pass, &rule, reason, &hint);
+            Err(if so_far == Heard::Nothing { refusal.into() } else { Ended::Broken })
+        }
     }
 }
 
@@ -132,7 +137,7 @@ async fn pass_through(
 ) -> Result<Next, Failed> {
     let peer = server.stream.peer_addr().ok().filter(|_| session.upstream.is_none()).map(|address| address.ip());
     let work = async {
-        let next = exchange::run(request, client, server, pass.meter()).await?;
+        let next = exchange::run(request, client, server, pass.meter(), session.vault.search()).await?;
         if next == Next::Upgraded {
             let (out, back) = (client.buffer.take(), server.buffer.take());
             let moved = async {

@@ -32,7 +32,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use self::screen::Screened;
-use self::streamed::{Answer, Direction, Exchange, Streamed};
+use self::streamed::{Answer, Direction, Exchange, Guard, Streamed};
 use self::tasks::{Spawner, Tasks};
 pub(crate) use self::upstream::Outward;
 use self::upstream::Upstream;
@@ -222,14 +222,17 @@ impl Service {
             })?;
             vault.fill(&slot, &mut parts.headers).await.map_err(revoked)?;
         }
-        let body = Streamed::new(body, pass.meter().clone(), Direction::Out);
+        let (guard, stray) = Guard::new(session, &pass);
+        let body = Streamed::new(body, pass.meter().clone(), Direction::Out(Box::new(guard)));
+        // Where the body was ended, that is why there is no answer.
+        let why = |refusal: Refusal| stray.get().cloned().unwrap_or(refusal);
         if let Some(key) = key {
             head::address(&mut parts, host, *port, Version::HTTP_11)?;
             parts.headers.insert(UPGRADE, key);
             parts.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-            return self.change(Request::from_parts(parts, body), changed, pass).await;
+            return self.change(Request::from_parts(parts, body), changed, pass).await.map_err(why);
         }
-        let (response, lease) = self.upstream.send(Request::from_parts(parts, body), &pass).await?;
+        let (response, lease) = self.upstream.send(Request::from_parts(parts, body), &pass).await.map_err(why)?;
         Ok(self.passed_on(response, pass, lease))
     }
 

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
+use base64::prelude::BASE64_STANDARD;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use percent_encoding::percent_decode_str;
 use sandbox_core::{CredentialProvider, Result};
 use sandbox_policy::{Credential, CredentialName, Credentials, Host, Placement};
 use secrecy::zeroize::Zeroizing;
@@ -18,11 +17,14 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::answer::{Refusal, RefusalKind};
 use super::chance;
+use super::stray::{Found, Needles, Search};
 
 /// Exchanges placeholders for secrets, for one sandbox.
 pub(crate) struct Vault {
     provider: Option<Arc<dyn CredentialProvider>>,
     entries: Vec<Entry>,
+    /// None where there is no credential.
+    needles: Option<Arc<Needles>>,
 }
 
 struct Entry {
@@ -70,7 +72,10 @@ impl Vault {
             let placeholder = format!("{}{}", shape.prefix(), chance::text(random)?);
             Ok(Entry { name: name.clone(), binding: binding.clone(), placeholder })
         };
-        Ok(Self { provider, entries: credentials.iter().map(entry).collect::<Result<_>>()? })
+        let entries: Vec<Entry> = credentials.iter().map(entry).collect::<Result<_>>()?;
+        let placeholders: Vec<&str> = entries.iter().map(|entry| entry.placeholder.as_str()).collect();
+        let needles = if entries.is_empty() { None } else { Some(Arc::new(Needles::new(&placeholders)?)) };
+        Ok(Self { provider, entries, needles })
     }
 
     /// The variables that hold the placeholders inside.
@@ -87,7 +92,7 @@ impl Vault {
     pub(crate) fn slots(&self, bearer: Bearer<'_>, headers: &HeaderMap) -> std::result::Result<Vec<Slot>, Refusal> {
         let mut slots = Vec::new();
         for (index, entry) in self.entries.iter().enumerate() {
-            if holds(bearer.path.as_bytes(), &entry.placeholder) {
+            if self.holds(bearer.path.as_bytes(), index) {
                 return Err(entry.misplaced("the URL"));
             }
             let is_bound = entry.binding.is_for(bearer.host, bearer.port);
@@ -104,7 +109,7 @@ impl Vault {
                     Some(before) => {
                         slots.push(Slot { name: entry.name.clone(), entry: index, header: header.clone(), before });
                     }
-                    None if holds(value.as_bytes(), &entry.placeholder) => {
+                    None if self.holds(value.as_bytes(), index) => {
                         return Err(entry.misplaced(&format!("the header {header}")));
                     }
                     None => {}
@@ -121,16 +126,32 @@ impl Vault {
         path: &str,
         mut fields: impl Iterator<Item = (&'a str, &'a [u8])>,
     ) -> std::result::Result<(), Refusal> {
-        for entry in &self.entries {
-            if holds(path.as_bytes(), &entry.placeholder) {
-                return Err(entry.misplaced("the URL"));
-            }
+        if let Some(entry) = self.found(path.as_bytes()) {
+            return Err(entry.misplaced("the URL"));
         }
-        let stray = fields.find_map(|(name, value)| {
-            let entry = self.entries.iter().find(|entry| holds(value, &entry.placeholder))?;
-            Some(entry.misplaced(&format!("the header {name}")))
-        });
+        let stray = fields.find_map(|(name, value)| Some(self.found(value)?.misplaced(&format!("the header {name}"))));
         stray.map_or(Ok(()), Err)
+    }
+
+    /// Begins to look for placeholders in a body, where none has its place.
+    pub(crate) fn search(&self) -> Search {
+        Search::new(self.needles.clone())
+    }
+
+    /// Refuses a request whose body holds a placeholder.
+    pub(crate) fn in_body(&self, Found(number): Found) -> Refusal {
+        let refusal = self.entries.get(number).map(|entry| entry.misplaced("the body"));
+        refusal.unwrap_or_else(|| Refusal::malformed("the body holds a placeholder"))
+    }
+
+    /// Whether a text holds the placeholder of one entry.
+    fn holds(&self, text: &[u8], index: usize) -> bool {
+        self.needles.as_ref().is_some_and(|needles| needles.within(text).contains(&index))
+    }
+
+    /// The entry whose placeholder a text holds.
+    fn found(&self, text: &[u8]) -> Option<&Entry> {
+        self.entries.get(self.needles.as_ref()?.within(text).first().copied()?)
     }
 
     /// What a host takes for a credential is the sandbox's own or none: with somebody else's key, what an agent sees could be
@@ -231,24 +252,6 @@ impl fmt::Debug for Vault {
         let names = self.entries.iter().map(|entry| entry.name.as_str());
         f.debug_set().entries(names).finish()
     }
-}
-
-/// Whether a text holds a placeholder: as it is, percent-encoded, or in base64 as basic authentication has it.
-fn holds(text: &[u8], placeholder: &str) -> bool {
-    let is_in = |text: &[u8]| text.windows(placeholder.len()).any(|window| window == placeholder.as_bytes());
-    if is_in(text) {
-        return true;
-    }
-    let Ok(text) = str::from_utf8(text) else { return false };
-    let is_decoded = text.contains('%') && is_in(&percent_decode_str(text).collect::<Vec<u8>>());
-    let words = text.split([' ', ',', ';', '=', '"', '?', '&', '/']);
-    is_decoded
-        || words.filter(|word| word.len() >= placeholder.len()).any(|word| {
-            // Padding counts for nothing, and what was cut off before was a separator.
-            let word = word.trim_end_matches('=');
-            let decoded = BASE64_STANDARD_NO_PAD.decode(word).or_else(|_| BASE64_URL_SAFE_NO_PAD.decode(word));
-            decoded.is_ok_and(|decoded| is_in(&decoded))
-        })
 }
 
 /// How long whoever knows a secret may take to give it out.

@@ -9,4 +9,5 @@ mod engine;
 mod harness;
 mod requests;
 mod resolution;
+pub(crate) mod stray;
 mod tunnels;

@@ -26,7 +26,7 @@ async fn exchanged(request: &str, body: &[u8], answer: &[u8]) -> (Result<Next, F
     server.write_all(answer).await.unwrap();
     let (mut inside, mut outside) = (Link::new(inside), Link::new(outside));
     let meter = meter();
-    let run = run(&outbound, &mut inside, &mut outside, &meter);
+    let run = run(&outbound, &mut inside, &mut outside, &meter, Search::new(None));
     let asked = async {
         let mut asked = vec![0; 1 << 16];
         let mut length = 0;

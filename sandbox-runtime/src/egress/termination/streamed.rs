@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use http_body_util::{Either, Full};
@@ -10,8 +11,11 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
 
 use super::upstream::Lease;
+use crate::egress::answer::Refusal;
 use crate::egress::body::STALL;
 use crate::egress::budget::Meter;
+use crate::egress::session::{Pass, Session};
+use crate::egress::stray::Search;
 
 /// What is answered: what the other side says, or words of our own.
 pub(super) type Answer = Either<Streamed, Full<Bytes>>;
@@ -27,10 +31,45 @@ pub(super) struct Streamed {
 }
 
 /// Where a body goes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) enum Direction {
     In,
-    Out,
+    Out(Box<Guard>),
+}
+
+/// Ends what goes out where a placeholder is in it.
+#[derive(Debug)]
+pub(super) struct Guard {
+    search: Search,
+    session: Arc<Session>,
+    pass: Arc<Pass>,
+    refusal: Arc<OnceLock<Refusal>>,
+}
+
+impl Guard {
+    /// Looks at a body; why it was ended, if it was, is told there.
+    pub(super) fn new(session: &Arc<Session>, pass: &Arc<Pass>) -> (Self, Arc<OnceLock<Refusal>>) {
+        let refusal = Arc::default();
+        let (session, pass) = (Arc::clone(session), Arc::clone(pass));
+        (Self { search: session.vault.search(), session, pass, refusal: Arc::clone(&refusal) }, refusal)
+    }
+
+    fn look(&mut self, frame: &Frame<Bytes>) -> io::Result<()> {
+        let vault = &self.session.vault;
+        let looked = match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(bytes), _) => self.search.look(bytes).map_err(|found| vault.in_body(found)),
+            (None, Some(trailers)) => {
+                vault.stray("", trailers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
+            }
+            (None, None) => Ok(()),
+        };
+        looked.map_err(|Refusal { rule, reason, hint, .. }| {
+            let refusal = self.session.revoke(&self.pass, &rule, reason, &hint);
+            // Whoever waits for an answer is told; the first reason is as good as any.
+            let _ = self.refusal.set(refusal);
+            io::ErrorKind::PermissionDenied.into()
+        })
+    }
 }
 
 /// What lasts as long as an answer does.
@@ -79,10 +118,15 @@ impl Body for Streamed {
         };
         match frame {
             Some(Ok(frame)) => {
+                if let Direction::Out(guard) = &mut this.direction
+                    && let Err(error) = guard.look(&frame)
+                {
+                    return Poll::Ready(Some(Err(error.into())));
+                }
                 if let Some(bytes) = frame.data_ref() {
                     let counted = match this.direction {
                         Direction::In => this.meter.received(bytes.len()),
-                        Direction::Out => this.meter.sent(bytes.len()),
+                        Direction::Out(_) => this.meter.sent(bytes.len()),
                     };
                     if let Err(error) = counted {
                         return Poll::Ready(Some(Err(error.into())));

@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sandbox_core::policy::{Allowlist, Budget, Egress, EgressRule, NetworkRequest, Policy};
+use sandbox_core::policy::{
+    Allowlist, Budget, Credential, CredentialName, Egress, EgressRule, NetworkRequest, Placement, Policy,
+};
 use sandbox_core::testkit::Recorder;
 use sandbox_core::testkit::contract::Fixture;
-use sandbox_core::{EgressVerdict, Event, EventSink, Result, Sandbox};
+use sandbox_core::{EgressVerdict, Event, EventSink, Result, Sandbox, SandboxBuilder};
 use sandbox_runtime::{EgressProxy, Resolve};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -74,6 +76,19 @@ pub(crate) struct Way {
     _fixture: Fixture,
 }
 
+/// What a sandbox may reach, move and use.
+struct Setting {
+    egress: Egress,
+    budget: Budget,
+    credential: Option<Credential>,
+}
+
+impl From<Egress> for Setting {
+    fn from(egress: Egress) -> Self {
+        Self { egress, budget: Budget::default(), credential: None }
+    }
+}
+
 pub(crate) fn rule(host: &str, ports: &[u16]) -> EgressRule {
     EgressRule::new(host.parse().unwrap()).with_ports(ports.iter().copied())
 }
@@ -100,12 +115,26 @@ impl Way {
     /// Opens a way in a sandbox that may move so much in all.
     pub(crate) async fn within(egress: Egress, budget: Budget, set: impl FnOnce(EgressProxy) -> EgressProxy) -> Self {
         let recorder = Recorder::default();
-        Self::opened((egress, budget), set, recorder.clone(), recorder).await.unwrap()
+        let setting = Setting { egress, budget, credential: None };
+        Self::opened(setting, set, recorder.clone(), recorder).await.unwrap()
+    }
+
+    /// Opens a way in a sandbox that holds a credential's placeholder, in the variable `MODEL_KEY`.
+    pub(crate) async fn keeping(egress: Egress) -> (Self, String) {
+        let recorder = Recorder::default();
+        let place = Placement::Header { name: "x-api-key".parse().unwrap() };
+        let bound = Credential::new("api.example".parse().unwrap(), place, "MODEL_KEY".parse().unwrap());
+        let setting = Setting { egress, budget: Budget::default(), credential: Some(bound) };
+        let way = Self::opened(setting, |proxy| proxy, recorder.clone(), recorder).await.unwrap();
+        let shown = way.sandbox.command("printenv").args(["MODEL_KEY"]).output().await.unwrap();
+        let placeholder = String::from_utf8(shown.stdout).unwrap().trim().to_owned();
+        assert_eq!(placeholder.len(), 40);
+        (way, placeholder)
     }
 
     pub(crate) async fn start(egress: Egress, set: impl FnOnce(EgressProxy) -> EgressProxy) -> Result<Self> {
         let recorder = Recorder::default();
-        Self::opened((egress, Budget::default()), set, recorder.clone(), recorder).await
+        Self::opened(egress.into(), set, recorder.clone(), recorder).await
     }
 
     /// Opens a way whose events go elsewhere.
@@ -114,11 +143,11 @@ impl Way {
         set: impl FnOnce(EgressProxy) -> EgressProxy,
         sink: impl EventSink,
     ) -> Self {
-        Self::opened((egress, Budget::default()), set, sink, Recorder::default()).await.unwrap()
+        Self::opened(egress.into(), set, sink, Recorder::default()).await.unwrap()
     }
 
     async fn opened(
-        (egress, budget): (Egress, Budget),
+        Setting { egress, budget, credential }: Setting,
         set: impl FnOnce(EgressProxy) -> EgressProxy,
         sink: impl EventSink,
         recorder: Recorder,
@@ -131,7 +160,11 @@ impl Way {
         let (http, socks) = (free_port(), free_port());
         let proxy = set(EgressProxy::new().with_ports(http, socks).with_resolver(names.clone()));
         let policy: Policy = fixture.policy().with_egress(egress).with_egress_budget(budget);
+        let name: CredentialName = "model".parse().unwrap();
+        let asked = credential.is_some().then(|| name.clone());
+        let policy = credential.into_iter().fold(policy, |policy, bound| policy.with_credential(name.clone(), bound));
         let builder = fixture.builder().policy(policy).network(NetworkRequest::Egress);
+        let builder = asked.into_iter().fold(builder, SandboxBuilder::credential);
         let sandbox = builder.gateway(proxy.clone()).events(sink).start().await?;
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Ok(Self { sandbox, proxy, names, recorder, http: at(http), socks: at(socks), _fixture: fixture })

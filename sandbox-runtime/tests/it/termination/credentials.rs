@@ -9,7 +9,8 @@ use http::StatusCode;
 use hyper::body::Bytes;
 use sandbox_core::Event;
 
-use super::harness::{SECRET, Scene, Stage, hexadecimal};
+use super::harness::{POLICY, SECRET, Scene, Stage, hexadecimal};
+use crate::egress::stray::{assert_absent, chunked, forms as forms_of};
 
 /// The forms in which somebody might look for a text.
 fn forms(text: &str) -> Vec<String> {
@@ -189,4 +190,60 @@ async fn no_log_at_any_level_holds_the_secret() {
     let words = logged.0.lock().unwrap().clone();
     assert!(words.len() > 1_000, "the positive control: {words}");
     assert_unseen(SECRET, &words);
+}
+
+/// The policy, with requests to the unbound host that may have a body.
+fn with_bodies() -> Stage {
+    Stage::new(&["http/1.1"]).policy(POLICY.replace("[\"GET\"]", "[\"GET\", \"POST\"]"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_placeholder_in_a_body_reaches_neither_an_unbound_host_nor_its_own() {
+    for (inside, outside) in [("http/1.1", "http/1.1"), ("http/1.1", "h2"), ("h2", "http/1.1"), ("h2", "h2")] {
+        let scene = with_bodies().speaking(outside).open().await;
+        let placeholder = scene.placeholder().to_owned();
+        let middle = placeholder.len() / 2;
+        let another = [&placeholder[..middle], &placeholder[middle + 1..]].concat();
+        for (host, path) in [("other.example", "/open/a"), ("api.example", "/v1/messages")] {
+            let written = forms_of(&placeholder);
+            for (form, almost) in written.iter().zip(forms_of(&another)) {
+                // Cut by a frame of HTTP/2, which holds 16 KiB where nobody says otherwise.
+                for before in [0, (16 << 10) - form.len() / 2] {
+                    let body =
+                        |form: &str| Bytes::from(format!("{}&{form}&{}", "-".repeat(before), "-".repeat(1 << 10)));
+                    let reply = scene.client(host, inside).await.ask("POST", path, &[], body(form)).await;
+                    assert_eq!(reply.status, StatusCode::FORBIDDEN, "{inside} {outside} {host} {form}");
+                    assert_eq!(reply.headers["x-sandbox-denied"], "credential model");
+                    let reply = scene.client(host, inside).await.ask("POST", path, &[], body(&almost)).await;
+                    assert_eq!(
+                        reply.status,
+                        StatusCode::OK,
+                        "the positive control: {inside} {outside} {host} {almost}"
+                    );
+                }
+            }
+        }
+        for origin in [&scene.api, &scene.other] {
+            let seen = origin.seen();
+            assert!(seen.contains(&another), "the positive control");
+            assert_absent(&placeholder, &seen);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_placeholder_in_chunks_or_behind_a_body_does_not_arrive() {
+    let scene = with_bodies().open().await;
+    let placeholder = scene.placeholder().to_owned();
+    let head = "POST /open/a HTTP/1.1\r\nHost: other.example\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n";
+    let chunks = chunked(&placeholder, 7);
+    let answer = scene.say("other.example", format!("{head}\r\n{chunks}0\r\n\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    // What is said behind the body is a header, too.
+    let behind = |value: &str| format!("{head}Trailer: X-Any\r\n\r\n3\r\nabc\r\n0\r\nX-Any: {value}\r\n\r\n");
+    let answer = scene.say("other.example", behind(&placeholder)).await;
+    assert!(!answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let seen = scene.other.seen();
+    let joined = seen.replace("\r\n7\r\n", "");
+    assert!(!seen.contains(&placeholder) && !joined.contains(&placeholder), "{joined}");
 }

@@ -127,6 +127,12 @@ impl Stage {
         self
     }
 
+    /// Origins that speak this protocol.
+    pub(super) fn speaking(mut self, protocol: &'static str) -> Self {
+        self.protocols = vec![protocol];
+        self
+    }
+
     pub(super) fn on(mut self, fixture: Fixture) -> Self {
         self.fixture = Some(fixture);
         self
