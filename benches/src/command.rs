@@ -37,6 +37,41 @@ impl CommandLine {
         Ok(Turn { first_output, destroy: ended.elapsed() })
     }
 
+    /// Starts so many containers at once and waits for the first output of each, and then for their end; returns after what
+    /// time all had answered.
+    ///
+    /// # Errors
+    /// If one of the commands fails.
+    pub fn crowd(&self, count: usize) -> Result<Duration> {
+        let begun = Instant::now();
+        let mut running = Vec::new();
+        for _ in 0..count {
+            let mut command = self.docker();
+            // Each stays until its input ends, as each sandbox stays until it is destroyed.
+            command.args([
+                "run",
+                "--rm",
+                "--interactive",
+                "--network",
+                "none",
+                IMAGE,
+                "sh",
+                "-c",
+                "echo ready; exec cat",
+            ]);
+            running.push(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?);
+        }
+        for child in &mut running {
+            child.stdout.as_mut().ok_or("docker has no output")?.read_exact(&mut [0])?;
+        }
+        let took = begun.elapsed();
+        for child in &mut running {
+            drop(child.stdin.take());
+        }
+        running.into_iter().try_for_each(|mut child| succeeded(child.wait()?))?;
+        Ok(took)
+    }
+
     /// Runs `true` to its end in a container.
     ///
     /// # Errors

@@ -6,10 +6,14 @@
 mod arena;
 mod bare;
 mod command;
+pub mod egress;
 mod engine;
+pub mod figures;
 mod files;
 mod ours;
 mod raw;
+mod run;
+mod samples;
 mod table;
 
 pub use arena::Arena;
@@ -19,10 +23,15 @@ pub use engine::{Engine, IMAGE};
 pub use files::{Tree, scratch};
 pub use ours::{Ours, Turn};
 pub use raw::Raw;
-pub use table::{Row, Samples, Target, Unit, print};
+pub use run::{Effort, Run};
+pub use samples::Samples;
+pub use table::{OURS, Row, Target, Unit, print};
+
+/// Why there is no measurement.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A measurement, or why there is none.
-pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+pub type Result<T> = std::result::Result<T, Failure>;
 
 /// Bytes that are read at once, by everyone.
 pub const CHUNK: usize = 256 << 10;

@@ -5,17 +5,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sandbox_core::policy::{Control, Policy};
-use sandbox_core::{Guest, Runtime, Sandbox, Status, TransferLimits};
-use sandbox_runtime::DockerRuntime;
+use sandbox_core::{Guest, Runtime, Sandbox, SandboxBuilder, Status, TransferLimits};
+use sandbox_runtime::{DockerRuntime, EmbeddedOptions, EmbeddedRuntime, HOST_IMAGE};
 use tokio::io::AsyncReadExt as _;
+use tokio::task::JoinSet;
 
-use crate::{Engine, IMAGE, Result};
+use crate::{Engine, Failure, IMAGE, Result};
 
 /// Starts sandboxes of the standard policy.
 #[derive(Debug)]
 pub struct Ours {
     runtime: Arc<dyn Runtime>,
     policy: Policy,
+    image: &'static str,
 }
 
 /// The times of one sandbox, from nothing to nothing.
@@ -33,11 +35,28 @@ impl Ours {
     /// # Errors
     /// The engine's.
     pub async fn connect(engine: &Engine) -> Result<Self> {
-        let runtime = DockerRuntime::connect(engine.address.parse()?).await?;
+        Ok(Self::on(DockerRuntime::connect(engine.address.parse()?).await?, IMAGE))
+    }
+
+    /// Needs no engine; everything is kept in a directory, and the image is this machine's own programs.
+    ///
+    /// # Errors
+    /// If no container can be made.
+    pub async fn embedded(state: &Path) -> Result<Self> {
+        Ok(Self::on(EmbeddedRuntime::connect(EmbeddedOptions::new(state)).await?, HOST_IMAGE))
+    }
+
+    fn on(runtime: impl Runtime, image: &'static str) -> Self {
         let lacking = runtime.capabilities().iter().map(|(control, _)| control);
         let lacking: Vec<Control> = lacking.filter(|control| !runtime.capabilities().is_enforced(*control)).collect();
         let policy = lacking.into_iter().fold(Policy::standard(), Policy::with_waived);
-        Ok(Self { runtime: Arc::new(runtime), policy })
+        Self { runtime: Arc::new(runtime), policy, image }
+    }
+
+    /// Describes a sandbox.
+    pub fn builder(&self) -> SandboxBuilder {
+        let builder = Sandbox::builder().shared_runtime(Arc::clone(&self.runtime));
+        builder.policy(self.policy.clone()).image(self.image)
     }
 
     /// Starts a sandbox.
@@ -45,8 +64,7 @@ impl Ours {
     /// # Errors
     /// The sandbox's.
     pub async fn start(&self) -> Result<Sandbox> {
-        let builder = Sandbox::builder().shared_runtime(Arc::clone(&self.runtime));
-        Ok(builder.policy(self.policy.clone()).image(IMAGE).start().await?)
+        Ok(self.builder().start().await?)
     }
 
     /// Starts a sandbox, waits for the first output of a program in it, and destroys it.
@@ -61,6 +79,41 @@ impl Ours {
         let ended = Instant::now();
         sandbox.destroy().await?;
         came.map(|()| Turn { first_output, destroy: ended.elapsed() })
+    }
+
+    /// Starts so many sandboxes at once, waits for the first output of a program in each of them, and then destroys them;
+    /// returns after what time all had answered.
+    ///
+    /// # Errors
+    /// The first of the sandboxes'.
+    pub async fn crowd(self: &Arc<Self>, count: usize) -> Result<Duration> {
+        let begun = Instant::now();
+        let mut starting = JoinSet::new();
+        for _ in 0..count {
+            let ours = Arc::clone(self);
+            starting.spawn(async move {
+                let sandbox = ours.start().await?;
+                let came = Self::first_output(&sandbox).await;
+                Ok::<_, Failure>((sandbox, came))
+            });
+        }
+        let started = starting.join_all().await;
+        let took = begun.elapsed();
+        let mut ending = JoinSet::new();
+        let mut failed = None;
+        for one in started {
+            match one {
+                Ok((sandbox, came)) => {
+                    failed = failed.or(came.err());
+                    ending.spawn(async move { sandbox.destroy().await });
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        for ended in ending.join_all().await {
+            ended?;
+        }
+        failed.map_or(Ok(took), Err)
     }
 
     async fn first_output(sandbox: &Sandbox) -> Result<()> {

@@ -1,0 +1,58 @@
+//! Who is trusted by the client, and the certificate of the server.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+use super::origin::HOST;
+use crate::Result;
+
+/// How a client speaks TLS to the server, or to whoever stands in its place.
+#[derive(Clone, Debug)]
+pub struct Trust(Arc<ClientConfig>);
+
+impl Trust {
+    /// Trusts the authorities of a file.
+    pub(super) fn file(path: &Path) -> Result<Self> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(path)? {
+            // Those of the machine, which stand beside, need not all be of use.
+            roots.add_parsable_certificates([certificate?]);
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        Ok(Self(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
+    }
+
+    /// Begins a connection to the server.
+    pub(super) fn connection(&self) -> Result<ClientConnection> {
+        Ok(ClientConnection::new(Arc::clone(&self.0), ServerName::try_from(HOST)?)?)
+    }
+}
+
+/// Makes an authority and the server's certificate, each in a file.
+pub(super) fn make(directory: &Path) -> Result<()> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // OpenSSL takes a certificate for its own issuer where both have one name.
+    params.distinguished_name.push(DnType::CommonName, "bench authority");
+    let key = KeyPair::generate()?;
+    std::fs::write(directory.join(AUTHORITY), params.self_signed(&key)?.pem())?;
+    let issuer = Issuer::from_params(&params, &key);
+    let own = KeyPair::generate()?;
+    let certificate = CertificateParams::new(vec![HOST.to_owned()])?.signed_by(&own, &issuer)?;
+    std::fs::write(directory.join(CERTIFICATE), certificate.pem())?;
+    std::fs::write(directory.join(KEY), own.serialize_pem())?;
+    Ok(())
+}
+
+/// The authority's file.
+pub(super) const AUTHORITY: &str = "authority.pem";
+/// The server's certificate.
+pub(super) const CERTIFICATE: &str = "certificate.pem";
+/// The server's key.
+pub(super) const KEY: &str = "key.pem";
