@@ -139,18 +139,16 @@ impl Egress {
 }
 
 impl Allowlist {
-    /// Returns every rule with the name under which a decision refers to it.
-    pub fn named_rules(&self) -> Vec<(String, EgressRule)> {
+    /// Returns every rule, with the bundle that it is of.
+    pub fn all_rules(&self) -> impl Iterator<Item = (Option<Bundle>, &EgressRule)> {
         let of_bundle = |bundle: &Bundle| {
             let bundle = *bundle;
-            bundle.rules().into_iter().map(move |rule| (format!("bundle {bundle}"), rule))
+            bundle.rules().iter().map(move |rule| (Some(bundle), rule))
         };
-        let own = self.rules.iter().map(|rule| (format!("rule {}", rule.host), rule.clone()));
-        self.bundles.iter().flat_map(of_bundle).chain(own).collect()
+        self.bundles.iter().flat_map(of_bundle).chain(self.rules.iter().map(|rule| (None, rule)))
     }
 
     fn is_within(&self, wider: &Self) -> bool {
-        let wider = wider.named_rules();
-        self.named_rules().iter().all(|(_, rule)| wider.iter().any(|(_, wide)| rule.is_within(wide)))
+        self.all_rules().all(|(_, rule)| wider.all_rules().any(|(_, wide)| rule.is_within(wide)))
     }
 }

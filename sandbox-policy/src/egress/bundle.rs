@@ -1,5 +1,8 @@
 //! The registries that most work needs, under one word each.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use super::EgressRule;
 use crate::parse::words;
 use crate::{Host, HostPattern};
@@ -24,7 +27,14 @@ words! {
 
 impl Bundle {
     /// Returns the rules that the word stands for.
-    pub fn rules(self) -> Vec<EgressRule> {
+    pub fn rules(self) -> &'static [EgressRule] {
+        // They are asked for with each decision, and what they say never changes.
+        static RULES: LazyLock<BTreeMap<Bundle, Vec<EgressRule>>> =
+            LazyLock::new(|| Bundle::ALL.iter().map(|bundle| (*bundle, bundle.written())).collect());
+        RULES.get(&self).map_or(&[], Vec::as_slice)
+    }
+
+    fn written(self) -> Vec<EgressRule> {
         let (hosts, ports): (&[&str], &[u16]) = match self {
             Self::Crates => (&["crates.io", "index.crates.io", "static.crates.io"], &[443]),
             Self::Debian => (&["deb.debian.org", "security.debian.org", "snapshot.debian.org"], &[80, 443]),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{AddressRule, Allowlist, Budget, Egress, EgressRule};
+use super::{AddressRule, Allowlist, Budget, Bundle, Egress, EgressRule};
 use crate::parse::clip;
 use crate::{Host, Policy, SandboxSpec, check_public};
 
@@ -128,15 +128,22 @@ impl Allowlist {
         let Destination { host, port, .. } = *destination;
         let mut allowed: Option<Decision> = None;
         let mut closest: Option<(u8, Decision)> = None;
-        for (name, rule) in self.named_rules().into_iter().filter(|(_, rule)| rule.host.matches(host)) {
+        let name = |bundle: Option<Bundle>, rule: &EgressRule| {
+            bundle.map_or_else(|| format!("rule {}", rule.host), |bundle| format!("bundle {bundle}"))
+        };
+        for (bundle, rule) in self.all_rules().filter(|(_, rule)| rule.host.matches(host)) {
             match rule.refuses(destination) {
                 None => {
-                    let next = Decision::Allow { rule: name, addresses: rule.addresses, budget: rule.budget };
-                    allowed = Some(allowed.map_or(next.clone(), |so_far| either(so_far, next)));
+                    let addresses = rule.addresses.clone();
+                    let next = Decision::Allow { rule: name(bundle, rule), addresses, budget: rule.budget };
+                    allowed = Some(match allowed {
+                        None => next,
+                        Some(so_far) => either(so_far, next),
+                    });
                 }
                 Some(Miss { near, reason, hint }) => {
                     if closest.as_ref().is_none_or(|(nearest, _)| near > *nearest) {
-                        closest = Some((near, Decision::Deny { rule: name, reason, hint }));
+                        closest = Some((near, Decision::Deny { rule: name(bundle, rule), reason, hint }));
                     }
                 }
             }

@@ -41,6 +41,8 @@ pub(crate) struct Pass {
     port: u16,
     request: Option<(String, String)>,
     decision: Decision,
+    /// What it was decided by.
+    reach: Arc<Egress>,
     meter: Meter,
 }
 
@@ -48,7 +50,8 @@ impl Session {
     /// Decides on a destination, and tells the audit. The request is its method and path, where it can be seen.
     pub(crate) fn ask(&self, host: &Host, port: u16, request: Option<(&str, &str)>) -> Result<Pass, Refusal> {
         let method = request.map(|(method, _)| method);
-        let decision = self.reach.borrow().decide(&Destination { host, port, request });
+        let reach = Arc::clone(&self.reach.borrow());
+        let decision = reach.decide(&Destination { host, port, request });
         let (rule, budget) = match &decision {
             Decision::Allow { rule, budget, .. } => (rule.clone(), *budget),
             Decision::Deny { rule, reason, hint } => {
@@ -63,7 +66,7 @@ impl Session {
         })?;
         let meter = Meter::new(metering, self.ledger.allowed(host, port, &rule), self.overdrawn(host, port, method));
         let request = request.map(|(method, path)| (method.to_owned(), path.to_owned()));
-        Ok(Pass { host: host.clone(), port, request, decision, meter })
+        Ok(Pass { host: host.clone(), port, request, decision, reach, meter })
     }
 
     /// Refuses what had been allowed, by something that came out later.
@@ -76,7 +79,10 @@ impl Session {
     pub(crate) async fn denied(&self, pass: &Pass, peer: Option<IpAddr>) {
         let mut reach = self.reach.clone();
         loop {
-            let decision = reach.borrow_and_update().decide(&pass.destination());
+            let now = Arc::clone(&reach.borrow_and_update());
+            // What the pass was decided by says the same again.
+            let same = Arc::ptr_eq(&now, &pass.reach);
+            let decision = if same { pass.decision.clone() } else { now.decide(&pass.destination()) };
             let checked = peer.map_or(Ok(()), |peer| decision.check_address(peer));
             let reason = match (decision, checked) {
                 (Decision::Deny { rule, reason, .. }, _) | (Decision::Allow { rule, .. }, Err(reason)) => {
