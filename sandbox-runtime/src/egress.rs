@@ -24,6 +24,7 @@ mod fuzzed;
 mod head;
 mod hello;
 mod intercept;
+mod keystore;
 mod ledger;
 mod proxy;
 mod resolve;

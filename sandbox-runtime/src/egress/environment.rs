@@ -33,9 +33,12 @@ pub(crate) fn variables(ports: Ports) -> Vec<(String, String)> {
         "-Dhttp.proxyHost=127.0.0.1 -Dhttp.proxyPort={http} -Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort={http} \
          -Dhttp.nonProxyHosts=localhost|127.*|[::1]"
     );
-    variables.push(("JAVA_TOOL_OPTIONS".to_owned(), java));
+    variables.push((JAVA.to_owned(), java));
     variables
 }
+
+/// The variable that Java reads.
+pub(crate) const JAVA: &str = "JAVA_TOOL_OPTIONS";
 
 /// What is inside the sandbox itself.
 const NO_PROXY: &str = "localhost,127.0.0.1,::1";

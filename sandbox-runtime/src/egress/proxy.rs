@@ -256,6 +256,9 @@ impl OpenGateway for OpenProxy {
         variables.extend(session.vault.variables());
         if self.termination.is_some() {
             variables.extend(trust::variables(bundle));
+            for (_, options) in variables.iter_mut().filter(|(name, _)| name == environment::JAVA) {
+                options.push_str(&trust::java_options(bundle));
+            }
         }
         variables
     }
@@ -267,8 +270,9 @@ impl OpenGateway for OpenProxy {
             Error::new(error.kind(), "the egress gateway cannot listen inside the sandbox").with_source(error)
         };
         if let Some(termination) = &self.termination {
-            let bundle = termination.bundle();
-            guest.place(&self.proxy.settings.bundle, 0o644, bundle.as_bytes()).await?;
+            for (path, bytes) in termination.files(&self.proxy.settings.bundle) {
+                guest.place(path, 0o644, bytes).await?;
+            }
         }
         let http = guest.listen_tcp(ports.http).await.map_err(unopened)?;
         let socks = guest.listen_tcp(ports.socks).await.map_err(unopened)?;

@@ -75,9 +75,9 @@ impl Termination {
         Ok(Some(Arc::new(Self { spec: spec.clone(), authority, roots, outward, vault: Arc::clone(vault) })))
     }
 
-    /// The authorities that programs inside are to trust.
-    pub(crate) fn bundle(&self) -> String {
-        self.roots.bundle(self.authority.pem())
+    /// The authorities that programs inside are to trust, in every form, with the bundle at this path.
+    pub(crate) fn files(&self, bundle: &str) -> Vec<(String, Vec<u8>)> {
+        self.roots.files(self.authority.pem(), bundle)
     }
 
     async fn served(

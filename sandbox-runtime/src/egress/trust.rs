@@ -8,6 +8,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use sandbox_core::{Error, ErrorKind, Result};
 
+use super::keystore;
+
 /// Authorities whose certificates servers are checked against.
 #[derive(Debug, Clone)]
 pub struct Roots {
@@ -75,12 +77,37 @@ impl Roots {
     pub(super) fn bundle(&self, authority: &str) -> String {
         format!("{}{authority}", self.pem)
     }
+
+    /// What is placed inside, and where: the bundle, the same as a key store for Java, and the settings of wget, which
+    /// has no variable for it.
+    pub(super) fn files(&self, authority: &str, bundle: &str) -> Vec<(String, Vec<u8>)> {
+        let own = CertificateDer::pem_slice_iter(authority.as_bytes()).flatten();
+        let certificates: Vec<_> = self.certificates.iter().cloned().chain(own).collect();
+        vec![
+            (bundle.to_owned(), self.bundle(authority).into_bytes()),
+            (key_store(bundle), keystore::written(&certificates)),
+            (wget_settings(bundle), format!("ca_certificate = {bundle}\n").into_bytes()),
+        ]
+    }
 }
 
-/// The variables by which programs inside find the bundle. Each is one program's or one library's; Java has none, since
-/// it reads key stores alone.
+/// The variables by which programs inside find what is placed there. Most are one program's or one library's.
 pub(super) fn variables(bundle: &str) -> impl Iterator<Item = (String, String)> {
-    VARIABLES.iter().map(|name| ((*name).to_owned(), bundle.to_owned()))
+    let wget = ("SYSTEM_WGETRC".to_owned(), wget_settings(bundle));
+    VARIABLES.iter().map(|name| ((*name).to_owned(), bundle.to_owned())).chain([wget])
+}
+
+/// What Java is told beside its proxy.
+pub(super) fn java_options(bundle: &str) -> String {
+    format!(" -Djavax.net.ssl.trustStore={}", key_store(bundle))
+}
+
+fn key_store(bundle: &str) -> String {
+    format!("{bundle}.jks")
+}
+
+fn wget_settings(bundle: &str) -> String {
+    format!("{bundle}.wgetrc")
 }
 
 fn read(path: &Path) -> io::Result<String> {

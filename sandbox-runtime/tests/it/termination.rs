@@ -6,5 +6,5 @@
 mod credentials;
 mod engine;
 mod harness;
-mod origin;
+pub(crate) mod origin;
 mod requests;

@@ -3,6 +3,10 @@
 //! Registries are asked for what is small. A rule names the addresses at which this machine finds them, where those are not
 //! public.
 
+mod clients;
+mod git;
+mod secure;
+mod streams;
 mod sudo;
 
 use std::collections::BTreeSet;
@@ -15,6 +19,9 @@ use sandbox_core::{Sandbox, Status};
 use sandbox_runtime::{EgressProxy, Outcome};
 use tokio::io::AsyncWriteExt as _;
 
+use self::clients::{every_client_trusts_the_gateway, the_images_own_clients_trust_the_gateway};
+use self::git::git_clones_over_tls;
+use self::streams::streams_pass_whole;
 use super::harness::{Origin, allowlist, head, here, own_address, rule};
 
 /// A rule for a registry, wherever this machine finds it.
@@ -25,7 +32,14 @@ fn registry(host: &str, ports: &[u16]) -> EgressRule {
 }
 
 async fn open(fixture: &Fixture, rules: impl IntoIterator<Item = EgressRule>) -> (Sandbox, EgressProxy) {
-    let proxy = EgressProxy::new();
+    open_by(fixture, rules, EgressProxy::new()).await
+}
+
+async fn open_by(
+    fixture: &Fixture,
+    rules: impl IntoIterator<Item = EgressRule>,
+    proxy: EgressProxy,
+) -> (Sandbox, EgressProxy) {
     let policy = fixture.policy().with_egress(allowlist(rules));
     let builder = fixture.builder().policy(policy).network(NetworkRequest::Egress).gateway(proxy.clone());
     (builder.start().await.unwrap(), proxy)
@@ -330,20 +344,23 @@ macro_rules! cases {
 mod docker {
     use crate::contract::fixture::docker as fixture;
 
-    cases!(fixture: apt_gets_packages cargo_fetches_crates git_clones_a_repository nothing_leads_out_beside_the_proxy
-        npm_installs_packages pip_installs_packages);
+    cases!(fixture: apt_gets_packages cargo_fetches_crates every_client_trusts_the_gateway git_clones_a_repository
+        git_clones_over_tls nothing_leads_out_beside_the_proxy npm_installs_packages pip_installs_packages
+        streams_pass_whole);
 }
 
 mod podman_rootless {
     use crate::contract::fixture::podman_rootless as fixture;
 
-    cases!(fixture: apt_gets_packages cargo_fetches_crates git_clones_a_repository nothing_leads_out_beside_the_proxy
-        pip_installs_packages);
+    cases!(fixture: apt_gets_packages cargo_fetches_crates git_clones_a_repository git_clones_over_tls
+        nothing_leads_out_beside_the_proxy npm_installs_packages pip_installs_packages streams_pass_whole
+        the_images_own_clients_trust_the_gateway);
 }
 
 mod embedded {
     use crate::embedded::fixture;
 
-    cases!(fixture: apt_gets_packages cargo_fetches_crates git_clones_a_repository nothing_leads_out_beside_the_proxy
-        pip_installs_packages);
+    cases!(fixture: apt_gets_packages cargo_fetches_crates git_clones_a_repository git_clones_over_tls
+        nothing_leads_out_beside_the_proxy npm_installs_packages pip_installs_packages streams_pass_whole
+        the_images_own_clients_trust_the_gateway);
 }

@@ -73,7 +73,7 @@ pub(crate) struct Way {
     pub(crate) recorder: Recorder,
     pub(crate) http: SocketAddr,
     pub(crate) socks: SocketAddr,
-    _fixture: Fixture,
+    fixture: Fixture,
 }
 
 /// What a sandbox may reach, move and use.
@@ -125,7 +125,12 @@ impl Way {
         let place = Placement::Header { name: "x-api-key".parse().unwrap() };
         let bound = Credential::new("api.example".parse().unwrap(), place, "MODEL_KEY".parse().unwrap());
         let setting = Setting { egress, budget: Budget::default(), credential: Some(bound) };
-        let way = Self::opened(setting, |proxy| proxy, recorder.clone(), recorder).await.unwrap();
+        // Nothing is isolated, so that what is placed needs a place of its own.
+        let directory = tempfile::tempdir().unwrap();
+        let bundle = directory.path().join("made/authorities.pem").display().to_string();
+        let set = |proxy: EgressProxy| proxy.with_bundle_at(bundle);
+        let mut way = Self::opened(setting, set, recorder.clone(), recorder).await.unwrap();
+        way.fixture.keep.push(Box::new(directory));
         let shown = way.sandbox.command("printenv").args(["MODEL_KEY"]).output().await.unwrap();
         let placeholder = String::from_utf8(shown.stdout).unwrap().trim().to_owned();
         assert_eq!(placeholder.len(), 40);
@@ -167,7 +172,7 @@ impl Way {
         let builder = asked.into_iter().fold(builder, SandboxBuilder::credential);
         let sandbox = builder.gateway(proxy.clone()).events(sink).start().await?;
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Ok(Self { sandbox, proxy, names, recorder, http: at(http), socks: at(socks), _fixture: fixture })
+        Ok(Self { sandbox, proxy, names, recorder, http: at(http), socks: at(socks), fixture })
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {

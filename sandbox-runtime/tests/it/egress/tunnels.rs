@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use super::harness::{Origin, PATIENCE, Way, all, allowlist, head, here, own_address};
 
 /// Sends back what comes, and at its end how much it was.
-async fn echo() -> Origin {
+pub(super) async fn echo() -> Origin {
     Origin::serving(0, |mut stream, _| async move {
         let mut buffer = vec![0; 64 << 10];
         let mut total = 0;
@@ -21,6 +21,43 @@ async fn echo() -> Origin {
         let _ = stream.write_all(format!("total {total}").as_bytes()).await;
     })
     .await
+}
+
+/// Says a word and ends its half, and then takes what comes.
+pub(super) async fn over_first() -> Origin {
+    Origin::serving(0, |mut stream, seen| async move {
+        stream.write_all(b"over").await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        seen.lock().unwrap().extend(rest);
+    })
+    .await
+}
+
+/// Answers a change of protocol, and then sends back what comes until it is over.
+pub(super) async fn chat() -> Origin {
+    Origin::serving(0, |mut stream, _| async move {
+        assert!(head(&mut stream).await.contains("Upgrade: websocket\r\n"));
+        let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nfirst";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let mut buffer = [0; 64];
+        while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+            stream.write_all(&buffer[..read]).await.unwrap();
+        }
+    })
+    .await
+}
+
+/// Waits until an origin has got all of a text.
+pub(super) async fn arrived(origin: &Origin, text: &str) {
+    let waiting = async {
+        while origin.text() != text {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, waiting).await;
+    assert!(waited.is_ok(), "{text:?} did not arrive, but {:?}", origin.text());
 }
 
 fn noise(length: usize) -> Vec<u8> {
@@ -54,25 +91,13 @@ async fn much_goes_both_ways_at_once_and_each_half_closes_by_itself() {
 
 #[tokio::test]
 async fn an_origin_may_end_its_half_first() {
-    let origin = Origin::serving(0, |mut stream, seen| async move {
-        stream.write_all(b"over").await.unwrap();
-        stream.shutdown().await.unwrap();
-        let mut rest = Vec::new();
-        stream.read_to_end(&mut rest).await.unwrap();
-        seen.lock().unwrap().extend(rest);
-    })
-    .await;
+    let origin = over_first().await;
     let way = Way::by([here("origin.example", &[origin.port])]).await;
     let (mut stream, _) = way.tunnel(&format!("origin.example:{}", origin.port)).await;
     assert_eq!(all(&mut stream).await, "over");
     stream.write_all(b"still here").await.unwrap();
     stream.shutdown().await.unwrap();
-    let patience = async {
-        while origin.text() != "still here" {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, patience).await.expect("what was sent after the other half's end");
+    arrived(&origin, "still here").await;
 }
 
 async fn socks(way: &Way, request: &[u8]) -> (TcpStream, Vec<u8>) {
@@ -199,16 +224,7 @@ async fn the_port_of_tls_is_for_tls_to_the_host_that_was_asked_for() {
 
 #[tokio::test]
 async fn a_websocket_stays_open_and_carries_both_ways() {
-    let origin = Origin::serving(0, |mut stream, _| async move {
-        assert!(head(&mut stream).await.contains("Upgrade: websocket\r\n"));
-        let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nfirst";
-        stream.write_all(answer.as_bytes()).await.unwrap();
-        let mut buffer = [0; 64];
-        while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-            stream.write_all(&buffer[..read]).await.unwrap();
-        }
-    })
-    .await;
+    let origin = chat().await;
     let way = Way::by([here("origin.example", &[origin.port])]).await;
     let host = format!("origin.example:{}", origin.port);
     let mut stream = way.connect().await;

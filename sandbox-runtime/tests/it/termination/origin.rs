@@ -23,14 +23,14 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 /// An authority that a test's origins are trusted by.
-pub(super) struct Trusted {
+pub(crate) struct Trusted {
     params: CertificateParams,
     key: KeyPair,
     pem: String,
 }
 
 impl Trusted {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -38,11 +38,15 @@ impl Trusted {
         Self { params, key, pem }
     }
 
-    pub(super) fn roots(&self) -> Roots {
+    pub(crate) fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    pub(crate) fn roots(&self) -> Roots {
         Roots::from_pem(&self.pem).unwrap()
     }
 
-    fn server(&self, name: &str, protocols: &[&str]) -> TlsAcceptor {
+    pub(crate) fn server(&self, name: &str, protocols: &[&str]) -> TlsAcceptor {
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let key = KeyPair::generate().unwrap();
         let leaf = params.signed_by(&key, &Issuer::from_params(&self.params, &self.key)).unwrap();
