@@ -1,5 +1,6 @@
 //! What was typed, parsed into types and not yet understood: nothing here looks at the machine.
 
+mod clone;
 mod egress;
 mod github;
 mod values;
@@ -14,6 +15,7 @@ use sandbox_policy::{
 };
 use serde::{Deserialize, Serialize};
 
+pub(crate) use clone::CloneArgs;
 pub(crate) use egress::{BeyondArgs, EgressArgs};
 pub(crate) use github::{
     ActivityArgs, AuditArgs, ProtectArgs, RepoArgs, RepoVerb, RevokeArgs, SetupArgs, TokenArgs, TokenVerb,
@@ -131,6 +133,8 @@ pub(crate) struct SandboxArgs {
     /// Copy what this directory holds to /workspace, without what git ignores; with commits, if it is a repository
     #[arg(long, value_name = "DIR", conflicts_with = "workspace")]
     pub(crate) copy: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) clone: CloneArgs,
     /// A policy: open, standard, maximum, deny-all, or a file [default: your policy.toml, else standard]
     #[arg(short, long, value_name = "FILE|PRESET")]
     pub(crate) policy: Option<String>,
@@ -371,6 +375,7 @@ Exit codes:
 Examples:
   sandbox run -- echo hello
   sandbox run --image rust:1 --workspace . --timeout 10m --report -- cargo test
+  sandbox run --clone octo-org/widget --branch agent/42-fix -- make test
   sandbox run --policy open --learn -- npm install
   sandbox run --policy agent.toml --credential model=env:ANTHROPIC_API_KEY -- agent
   sandbox run --image debian:12 --workspace .:ro --policy maximum -- ls /workspace

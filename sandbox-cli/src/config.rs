@@ -15,7 +15,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use sandbox_core::RunRoot;
+use sandbox_core::{Mirrors, RunRoot};
 use secrecy::SecretString;
 
 pub(crate) use engine::Choice;
@@ -52,6 +52,17 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Where the host keeps what it fetches of repositories that are cloned; none where there is no place for it.
+    pub(crate) fn mirrors(&self) -> Option<Mirrors> {
+        let mirrors = Mirrors::new(self.environment.state()?.join("mirrors"));
+        Some(match &self.environment.ssl_cert_file {
+            Some(file) => mirrors.with_authorities(file),
+            None => mirrors,
+        })
+    }
+}
+
 /// All that is read from outside, in one place; what is set to nothing counts as unset.
 #[derive(Clone, Debug, Default)]
 struct Environment {
@@ -73,6 +84,7 @@ struct Environment {
     sandbox_image: Option<OsString>,
     sandbox_state: Option<OsString>,
     session_bus: Option<OsString>,
+    ssl_cert_file: Option<OsString>,
     tokens: Option<OsString>,
     xdg_config_home: Option<OsString>,
     xdg_data_home: Option<OsString>,
@@ -110,6 +122,7 @@ impl Environment {
             sandbox_image: set("SANDBOX_IMAGE"),
             sandbox_state: set("SANDBOX_STATE"),
             session_bus: set("DBUS_SESSION_BUS_ADDRESS"),
+            ssl_cert_file: set("SSL_CERT_FILE"),
             tokens: set("SANDBOX_TOKENS"),
             xdg_config_home: set("XDG_CONFIG_HOME"),
             xdg_data_home: set("XDG_DATA_HOME"),

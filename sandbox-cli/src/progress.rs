@@ -42,6 +42,7 @@ impl Step {
             Event::ProtectionChecking { repository } => {
                 Self::Working(format!("looking at the default branch of {repository}"))
             }
+            Event::RepositoryFetching { repository } => Self::Working(format!("fetching {repository}")),
             Event::TokenMinting { repository } => Self::Working(format!("getting a token for {repository}")),
             _ => return None,
         })

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sandbox_policy::{
-    Access, AgentUser, Branch, CredentialName, DEFAULT_WORKSPACE_PATH, Egress, EnvName, EnvValue, GuestPath, HostPath,
-    ImageRef, Isolation, LimitsRequest, NetworkRequest, ParseError, Policy, RepoId, RootFilesystem, SandboxRequest,
-    Scope, SudoRequest, Workspace, WorkspaceSource,
+    Access, AgentUser, Branch, CloneSource, CredentialName, DEFAULT_WORKSPACE_PATH, Egress, EnvName, EnvValue,
+    GuestPath, History, HostPath, ImageRef, Isolation, LimitsRequest, NetworkRequest, ParseError, Policy, RepoId,
+    RootFilesystem, SandboxRequest, Scope, SudoRequest, Workspace, WorkspaceSource,
 };
 
 use crate::lifecycle::{self, Plan};
 use crate::{
-    Discard, Error, ErrorKind, EventSink, Gateway, Result, RunRoot, Runtime, Sandbox, SandboxId, TokenProvider,
+    Discard, Error, ErrorKind, EventSink, Gateway, Mirrors, Result, RunRoot, Runtime, Sandbox, SandboxId, TokenProvider,
 };
 
 /// Describes a sandbox, and starts it.
@@ -57,6 +57,7 @@ pub struct SandboxBuilder {
     sink: Arc<dyn EventSink>,
     gateways: Vec<Arc<dyn Gateway>>,
     tokens: Option<Arc<dyn TokenProvider>>,
+    mirrors: Option<Mirrors>,
     scopes: Option<BTreeSet<Scope>>,
     run_root: RunRoot,
     connect_within: Duration,
@@ -84,6 +85,7 @@ impl SandboxBuilder {
             sink: Arc::new(Discard),
             gateways: Vec::new(),
             tokens: None,
+            mirrors: None,
             scopes: None,
             run_root: RunRoot::default(),
             connect_within: Duration::from_secs(30),
@@ -144,6 +146,23 @@ impl SandboxBuilder {
     /// a repository's root.
     pub fn workspace_copy(mut self, path: impl Into<PathBuf>) -> Self {
         self.workspace = Some(Asked::Copy(path.into()));
+        self
+    }
+
+    /// Clones a repository into a workspace of the sandbox's own, which ends with it, and checks the sandbox's branch out; one
+    /// that the repository does not have starts at its default branch. Without a [branch](Self::branch), it is the default one.
+    ///
+    /// The host fetches, into one of its [mirrors](Self::mirrors); a repository of this machine is read where it is. Git inside
+    /// makes a repository of the agent's own of it, which holds no credential. Submodules and what Git LFS keeps elsewhere are not
+    /// fetched.
+    pub fn workspace_clone(mut self, source: CloneSource, history: History) -> Self {
+        self.workspace = Some(Asked::Clone(source, history));
+        self
+    }
+
+    /// Sets where the host keeps what it fetches of repositories that are cloned; nothing is cloned from a server without it.
+    pub fn mirrors(mut self, mirrors: Mirrors) -> Self {
+        self.mirrors = Some(mirrors);
         self
     }
 
@@ -297,6 +316,7 @@ impl SandboxBuilder {
             sink: self.sink,
             gateways: self.gateways,
             tokens: self.tokens,
+            mirrors: self.mirrors,
             run_root: self.run_root,
             connect_within: self.connect_within,
         })
@@ -312,6 +332,7 @@ fn invalid(error: ParseError) -> Error {
 #[derive(Debug)]
 enum Asked {
     Bind(PathBuf, Access),
+    Clone(CloneSource, History),
     Copy(PathBuf),
 }
 
@@ -320,6 +341,10 @@ fn workspace(asked: Asked, guest: &str) -> Result<Workspace> {
     let guest: GuestPath = guest.parse().map_err(invalid)?;
     let source = match asked {
         Asked::Bind(path, access) => WorkspaceSource::Bind { host: directory(&path)?, access },
+        Asked::Clone(CloneSource::Local(path), history) => {
+            WorkspaceSource::Clone { source: CloneSource::Local(directory(path.as_path())?), history }
+        }
+        Asked::Clone(source, history) => WorkspaceSource::Clone { source, history },
         Asked::Copy(path) => WorkspaceSource::Copy { host: directory(&path)? },
     };
     Ok(Workspace { source, guest })

@@ -122,6 +122,11 @@ pub enum Event {
         /// Why, in full.
         violations: Vec<Violation>,
     },
+    /// A repository is about to be fetched from its server, as far as this machine lacks it.
+    RepositoryFetching {
+        /// Its address.
+        repository: String,
+    },
     /// The container is about to be started.
     Starting {
         /// The engine's id of it.
@@ -160,7 +165,7 @@ pub enum Event {
         /// Why it cannot be enforced here.
         why: String,
     },
-    /// A host directory is about to be mounted, or what it holds to be copied.
+    /// A host directory is about to be mounted, or what it holds to be copied, or a repository to be checked out.
     WorkspacePreparing {
         /// Where it appears inside.
         target: String,

@@ -20,6 +20,7 @@ mod id;
 mod lifecycle;
 mod owner;
 mod reaper;
+mod resolve;
 mod run_directory;
 mod runtime;
 mod sandbox;
@@ -44,6 +45,7 @@ pub use id::SandboxId;
 pub use lifecycle::own_capabilities;
 pub use owner::{Liveness, Owner};
 pub use reaper::{Kept, Reaped, reap};
+pub use resolve::{Resolve, SystemResolver};
 pub use run_directory::RunRoot;
 pub use runtime::{
     Bind, ContainerId, ContainerState, ContainerStatus, ContainerSummary, EffectiveSettings, FileSystem, Image,
@@ -54,4 +56,4 @@ pub use sandbox_guest::wire::{Entry, EntryKind, Exit, SkipReason, Skipped, Statu
 pub use sandbox_policy as policy;
 pub use sudo::SudoGateway;
 pub use token::{RepoGrant, Token, TokenProvider};
-pub use work::{Commit, HostRepository, Rendering, Work, WorkLimits};
+pub use work::{Commit, HostRepository, MirrorLimits, Mirrors, Rendering, Work, WorkLimits};

@@ -27,8 +27,8 @@ use crate::sandbox::About;
 use crate::teardown::{Teardown, Undo};
 use crate::workspace;
 use crate::{
-    Agent, Cause, ContainerId, ContainerStatus, Error, ErrorKind, Event, EventSink, Events, FileSystem, Gateway, Owner,
-    RepoGrant, Result, RunRoot, Runtime, Sandbox, SandboxId, TokenProvider, Transport, Wiring,
+    Agent, Cause, ContainerId, ContainerStatus, Error, ErrorKind, Event, EventSink, Events, FileSystem, Gateway,
+    Mirrors, Owner, RepoGrant, Result, RunRoot, Runtime, Sandbox, SandboxId, TokenProvider, Transport, Wiring,
 };
 
 /// All that a sandbox is started from.
@@ -41,6 +41,7 @@ pub(crate) struct Plan {
     pub(crate) sink: Arc<dyn EventSink>,
     pub(crate) gateways: Vec<Arc<dyn Gateway>>,
     pub(crate) tokens: Option<Arc<dyn TokenProvider>>,
+    pub(crate) mirrors: Option<Mirrors>,
     pub(crate) run_root: RunRoot,
     pub(crate) connect_within: Duration,
 }
@@ -88,9 +89,9 @@ fn check(plan: &Plan, events: &Events) -> Result<SandboxSpec> {
         events.report(Event::Refused { violations: Vec::new() });
         return Err(not_mountable(host.as_path(), &plan.runtime.info().endpoint));
     }
-    if let Some(kind @ (WorkspaceKind::Clone | WorkspaceKind::Volume)) = spec.workspace().map(|it| it.source.kind()) {
+    if let Some(kind @ WorkspaceKind::Volume) = spec.workspace().map(|it| it.source.kind()) {
         events.report(Event::Refused { violations: Vec::new() });
-        let message = format!("workspace kind {kind} is not there yet; bind and copy are");
+        let message = format!("workspace kind {kind} is not there yet; bind, clone and copy are");
         return Err(Error::new(ErrorKind::InvalidInput, message).with_hint("mount a directory, or have it copied"));
     }
     for (control, why) in spec.waived() {
@@ -206,6 +207,9 @@ impl Start<'_> {
         let agent = Agent::of(&spec, &image)?;
 
         let token = self.token(&spec).await?;
+        let exposed = run_root.exposed()?;
+        let finding = workspace::find(&spec, self.plan.mirrors.as_ref(), token.as_ref(), &exposed, events);
+        let found = self.unless_given_up(Box::pin(finding)).await?;
         let mut environment = Vec::new();
         for gateway in &self.plan.gateways {
             events.announce(Event::GatewayOpening { gateway: gateway.name().to_owned() })?;
@@ -227,6 +231,7 @@ impl Start<'_> {
         if let Some(workspace) = spec.workspace()
             && let Some((host, Access::ReadWrite)) = workspace.mounted()
         {
+            directory.expose(host.as_path())?;
             let (protected, record) = (spec.workspace_protected(), directory.placeholders());
             let (laid, held) = cover::lay(host.as_path(), workspace.guest.as_path(), protected, &record)?;
             self.teardown.push(Undo::Covers(held));
@@ -272,7 +277,7 @@ impl Start<'_> {
         let (agent, attestation) = self.attest(&guest, &spec, &container, &wiring).await?;
         // It holds a buffer and git's output, and is too much for a stack.
         let own = run_root.of(id);
-        let filling = Box::pin(workspace::fill(&guest, &spec, events, &own));
+        let filling = Box::pin(workspace::fill(&guest, &spec, found, events, &own));
         self.unless_given_up(filling).await?;
         for gateway in self.teardown.gateways() {
             within("attaching a gateway", gateway.attach(&guest)).await?;
@@ -287,7 +292,7 @@ impl Start<'_> {
         }
         self.events.announce(Event::TokenMinting { repository: repository.to_string() })?;
         let grant = RepoGrant { repository: repository.clone(), scopes: spec.scopes().clone() };
-        let token = within("minting a token", provider.token(&grant)).await?;
+        let token = within("minting a token", provider.token(&grant)).await?.at(provider.server());
         self.teardown.push(Undo::Token(Arc::clone(provider), token.clone()));
         let sha256 = token.sha256();
         self.events.announce(Event::TokenMinted { repository: repository.to_string(), sha256 })?;

@@ -4,6 +4,7 @@
 //! ROOT/             mode 0700, the caller's
 //! ROOT/ID/          mode 0700, the caller's; what the caller adds (a supervisor's socket) lies here
 //! ROOT/ID/owner     the process that holds the sandbox, for the reaper
+//! ROOT/ID/exposed   the directory of the host that the agent may write to, if there is one
 //! ROOT/ID/placeholders   what was made in the workspace, to be removed with the rest
 //! ROOT/ID/guest/    mode 0700, owned by the user that is root inside; the container's one mount besides the workspace
 //! ROOT/ID/guest/guest    the guest's program
@@ -13,8 +14,10 @@
 //! Where root inside is another user outside, that user's engine must find what it mounts: it may then pass through the
 //! first two (mode 0711, and 0710 with its group), and still list and read nothing there.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
@@ -29,6 +32,9 @@ const MAX_SOCKET_PATH: usize = 107;
 
 /// The file that names what was made in the workspace.
 const PLACEHOLDERS: &str = "placeholders";
+
+/// The file that names what the agent may write to.
+const EXPOSED: &str = "exposed";
 
 /// The file that names the owner.
 const OWNER: &str = "owner";
@@ -72,6 +78,22 @@ impl RunRoot {
         Ok(found)
     }
 
+    /// The directories of this machine that the agents of these sandboxes may write to.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(crate) fn exposed(&self) -> Result<Vec<PathBuf>> {
+        let mut all = Vec::new();
+        for sandbox in self.sandboxes()? {
+            match fs::read(self.of(sandbox).join(EXPOSED)) {
+                Ok(path) => all.push(PathBuf::from(OsString::from_vec(path))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(self.error(error)),
+            }
+        }
+        Ok(all)
+    }
+
     fn error(&self, error: io::Error) -> Error {
         Error::io(format!("cannot use the run directory {}", self.0.display()), error)
     }
@@ -81,15 +103,7 @@ impl RunRoot {
     /// # Errors
     /// `Denied` for one that is open to others, else those of the host's system.
     pub fn ensure(&self) -> Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(|error| self.error(error))?;
-        let data = fs::symlink_metadata(&self.0).map_err(|error| self.error(error))?;
-        let owner = rustix::process::geteuid().as_raw();
-        if !data.is_dir() || data.uid() != owner || data.mode() & 0o022 != 0 {
-            let path = self.0.display();
-            return Err(Error::new(ErrorKind::Denied, format!("run directory {path} is open to other users"))
-                .with_hint(format!("make it a directory of user {owner} with mode 0700, or name another")));
-        }
-        Ok(())
+        ensure_private(&self.0, "run directory")
     }
 }
 
@@ -149,6 +163,12 @@ impl RunDirectory {
         fs::read_to_string(self.path.join(OWNER)).ok()?.parse().ok()
     }
 
+    /// Notes a directory of the host that the agent may write to, before it can.
+    pub(crate) fn expose(&self, path: &Path) -> Result<()> {
+        fs::write(self.path.join(EXPOSED), path.as_os_str().as_encoded_bytes())
+            .map_err(|error| Error::io(format!("cannot write the run directory {}", self.path.display()), error))
+    }
+
     /// Listens for the guest, who is `owner`.
     pub(crate) fn listen(&self, owner: (u32, u32)) -> Result<UnixListener> {
         let socket = self.socket();
@@ -190,6 +210,20 @@ impl RunDirectory {
             _ => Ok(()),
         }
     }
+}
+
+/// Makes a directory if it is missing, and refuses one that others could write to.
+pub(crate) fn ensure_private(path: &Path, what: &str) -> Result<()> {
+    let shown = path.display();
+    let failed = |error| Error::io(format!("cannot use {what} {shown}"), error);
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+    let data = fs::symlink_metadata(path).map_err(failed)?;
+    let owner = rustix::process::geteuid().as_raw();
+    if !data.is_dir() || data.uid() != owner || data.mode() & 0o022 != 0 {
+        return Err(Error::new(ErrorKind::Denied, format!("{what} {shown} is open to other users"))
+            .with_hint(format!("make it a directory of user {owner} with mode 0700, or name another")));
+    }
+    Ok(())
 }
 
 /// Gives a path to a user who is somebody else outside than inside.

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use sandbox_policy::{BranchProtection, Capabilities, RepoId, Scope, TokenFacts};
+use sandbox_policy::{BranchProtection, Capabilities, Host, RemoteRepo, RepoId, Scope, TokenFacts};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
@@ -25,6 +25,11 @@ pub trait TokenProvider: fmt::Debug + Send + Sync + 'static {
 
     /// What is known of the token beforehand, for the policy to weigh; nothing where each sandbox has one of its own made.
     fn facts(&self) -> Option<TokenFacts> {
+        None
+    }
+
+    /// The server that its tokens are for, by host and port; with none, git on the host is not shown them.
+    fn server(&self) -> Option<(Host, u16)> {
         None
     }
 
@@ -75,12 +80,13 @@ pub struct Token {
     repository: RepoId,
     secret: SecretString,
     expires: Option<SystemTime>,
+    server: Option<(Host, u16)>,
 }
 
 impl Token {
     /// Binds a secret to its repository.
     pub fn new(repository: RepoId, secret: SecretString) -> Self {
-        Self { repository, secret, expires: None }
+        Self { repository, secret, expires: None, server: None }
     }
 
     /// Says when it ends.
@@ -88,6 +94,19 @@ impl Token {
     pub fn until(mut self, expires: SystemTime) -> Self {
         self.expires = Some(expires);
         self
+    }
+
+    /// Says which server it is for.
+    #[must_use]
+    pub(crate) fn at(mut self, server: Option<(Host, u16)>) -> Self {
+        self.server = server;
+        self
+    }
+
+    /// Tells whether it is for this repository of this server.
+    pub(crate) fn opens(&self, remote: &RemoteRepo) -> bool {
+        let server = self.server.as_ref().is_some_and(|(host, port)| host == remote.host() && *port == remote.port());
+        server && self.repository == *remote.repository()
     }
 
     /// When it ends, as far as is known.

@@ -7,7 +7,9 @@
 //! "Security").
 
 mod git;
+mod mirror;
 mod quarantine;
+mod remote;
 mod repository;
 mod seed;
 
@@ -18,8 +20,10 @@ use std::time::Duration;
 use sandbox_policy::Branch;
 use tokio::io::AsyncWrite;
 
+pub(crate) use mirror::Asked;
+pub use mirror::{MirrorLimits, Mirrors};
 pub use repository::HostRepository;
-pub(crate) use seed::seed;
+pub(crate) use seed::{Seed, seed};
 
 use crate::{Error, ErrorKind, Exit, Guest, Output, Result, SandboxId, Status, Stdin};
 use git::ObjectId;

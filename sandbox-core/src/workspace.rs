@@ -5,22 +5,54 @@
 
 mod ignored;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use sandbox_policy::{GuestPath, SandboxSpec, WorkspaceSource};
+use sandbox_policy::{CloneSource, GuestPath, SandboxSpec, WorkspaceSource};
 
-use crate::work::seed;
-use crate::{Error, ErrorKind, Event, Events, Guest, HostRepository, Result, TransferLimits};
+use crate::work::{Asked, Seed, seed};
+use crate::{Error, ErrorKind, Event, Events, Guest, HostRepository, Mirrors, Result, Token, TransferLimits};
 use ignored::Ignored;
+
+/// Finds what a workspace is cloned from, where it is one that is cloned, before anything is made for the sandbox.
+/// `exposed` are directories that an agent may write to.
+pub(crate) async fn find(
+    spec: &SandboxSpec,
+    mirrors: Option<&Mirrors>,
+    token: Option<&Token>,
+    exposed: &[PathBuf],
+    events: &Events,
+) -> Result<Option<Seed>> {
+    let Some(WorkspaceSource::Clone { source, history }) = spec.workspace().map(|workspace| &workspace.source) else {
+        return Ok(None);
+    };
+    // A token opens the repository that it was made for, at the server that it was made at, and no other is shown it.
+    let token = token.filter(|token| match source {
+        CloneSource::Local(_) => false,
+        CloneSource::Remote(remote) => token.opens(remote),
+    });
+    let asked =
+        Asked { source, history: *history, branch: spec.branch(), decision: spec.clone_decision(), token, exposed };
+    asked.find(mirrors, events).await.map(Some)
+}
 
 /// Fills the workspace, where it is one that is filled.
 /// `room` is a directory of the host's own, gone with the sandbox.
-pub(crate) async fn fill(guest: &Guest, spec: &SandboxSpec, events: &Events, room: &Path) -> Result<()> {
-    let Some(workspace) = spec.workspace() else { return Ok(()) };
-    let WorkspaceSource::Copy { host } = &workspace.source else { return Ok(()) };
+pub(crate) async fn fill(
+    guest: &Guest,
+    spec: &SandboxSpec,
+    found: Option<Seed>,
+    events: &Events,
+    room: &Path,
+) -> Result<()> {
+    let Some(workspace) = spec.workspace().filter(|workspace| workspace.is_in_layer()) else { return Ok(()) };
     let target = workspace.guest.as_path();
     events.announce(Event::WorkspacePreparing { target: workspace.guest.to_string() })?;
     let limits = TransferLimits { bytes: spec.limits().disk.bytes(), ..TransferLimits::default() };
+    if let Some(found) = found {
+        guest.make_directory(target).await?;
+        return seed(guest, &found, target, room, limits).await;
+    }
+    let WorkspaceSource::Copy { host } = &workspace.source else { return Ok(()) };
     let mut ignored = Ignored::around(host.as_path());
     guest
         .upload_wanted(host.as_path(), target.as_os_str(), limits, move |candidate| !ignored.holds(candidate))
@@ -31,7 +63,7 @@ pub(crate) async fn fill(guest: &Guest, spec: &SandboxSpec, events: &Events, roo
     }
     // What only looks like a repository has no commits to bring.
     let Ok(repository) = HostRepository::open(host.as_path(), &[]) else { return Ok(()) };
-    seed(guest, &repository, target, room, limits).await
+    seed(guest, &Seed::beside(&repository).await?, target, room, limits).await
 }
 
 fn into_workspace(error: Error, host: &Path, guest: &GuestPath) -> Error {

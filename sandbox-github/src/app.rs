@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sandbox_core::{RepoGrant, Token, TokenProvider};
-use sandbox_policy::{BranchProtection, Capabilities, Control, RepoId, Support};
+use sandbox_policy::{BranchProtection, Capabilities, Control, Host, RepoId, Support};
 use tokio::sync::{oneshot, watch};
 
 pub use self::claim::AppIssuer;
@@ -298,6 +298,10 @@ impl TokenProvider for AppTokens {
         Capabilities::new()
             .with(Control::ShortLivedToken, by("GitHub: installation tokens for one repository, for an hour at most"))
             .with(Control::TokenScope, by("GitHub: tokens made with these permissions alone, and read back"))
+    }
+
+    fn server(&self) -> Option<(Host, u16)> {
+        self.inner.client.url().server()
     }
 
     async fn token(&self, grant: &RepoGrant) -> sandbox_core::Result<Token> {

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use sandbox_core::{Error, ErrorKind, RepoGrant, Result, Token, TokenProvider};
 use sandbox_policy::{
-    BranchProtection, Capabilities, RepoId, Scope, TokenCarries, TokenFacts, TokenForm, TokenLife, TokenReach,
+    BranchProtection, Capabilities, Host, RepoId, Scope, TokenCarries, TokenFacts, TokenForm, TokenLife, TokenReach,
 };
 use secrecy::SecretString;
 
@@ -97,6 +97,10 @@ impl TokenProvider for PersonalToken {
 
     fn facts(&self) -> Option<TokenFacts> {
         Some(self.facts_now())
+    }
+
+    fn server(&self) -> Option<(Host, u16)> {
+        self.found.as_ref().and_then(|(client, _)| client.url().server())
     }
 
     async fn token(&self, grant: &RepoGrant) -> Result<Token> {

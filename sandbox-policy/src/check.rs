@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::parse::clip;
 use crate::{
-    Access, ByteSize, Capabilities, Control, CoverPath, CredentialName, Credentials, DigestRule, Egress, GuestPath,
-    Isolation, NetworkRequest, NetworkRule, Permission, Policy, PolicyError, RepoId, RootFilesystem, RootRule,
-    SandboxRequest, SandboxSpec, Scope, SudoRequest, SudoRule, Support, Tmpfs, UserNamespaceRule, Violation, Workspace,
-    bounds, mount,
+    Access, ByteSize, Capabilities, CloneSource, Control, CoverPath, CredentialName, Credentials, Decision, DigestRule,
+    Egress, GuestPath, Isolation, NetworkRequest, NetworkRule, Permission, Policy, PolicyError, RepoId, RootFilesystem,
+    RootRule, SandboxRequest, SandboxSpec, Scope, SudoRequest, SudoRule, Support, Tmpfs, UserNamespaceRule, Violation,
+    Workspace, WorkspaceSource, bounds, mount,
 };
 
 impl Policy {
@@ -48,6 +48,7 @@ impl Policy {
         if let Some(workspace) = workspace {
             mount::weigh(self.workspace, &self.workspace_kinds, workspace, &mut violations);
         }
+        let clone = workspace.as_ref().and_then(|workspace| self.weigh_clone(workspace, &mut violations));
         let limits = bounds::grant(&self.limits, limits, &mut violations);
         let root = self.grant_root(*root, &mut violations);
         let isolation = self.grant_isolation(*isolation, &mut violations);
@@ -104,6 +105,7 @@ impl Policy {
             image: image.clone(),
             pull: self.image.pull,
             workspace: workspace.clone(),
+            clone,
             workspace_protected: self.protected_in(workspace.as_ref()),
             agent: *agent,
             limits,
@@ -144,6 +146,18 @@ impl Policy {
         }
         asked
     }
+
+    /// Decides on the server that a workspace is cloned from, if there is one.
+    fn weigh_clone(&self, workspace: &Workspace, violations: &mut Vec<Violation>) -> Option<Decision> {
+        let WorkspaceSource::Clone { source: CloneSource::Remote(remote), .. } = &workspace.source else { return None };
+        let decision = self.decide_clone(remote);
+        if let Decision::Deny { reason, .. } = &decision {
+            let allowed = format!("a server that the policy's egress allows: {reason}");
+            violations.push(denied("workspace.source", &remote.to_string(), &allowed));
+        }
+        Some(decision)
+    }
+
     /// What is protected of a workspace: nothing where nothing of it can be written.
     fn protected_in(&self, workspace: Option<&Workspace>) -> BTreeSet<CoverPath> {
         match workspace.and_then(Workspace::mounted) {

@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::parse::string_form;
-use crate::{Host, HostPath, ParseError, RepoId};
+use crate::{CloneDepth, Host, HostPath, ParseError, RepoId};
 
 /// Names a repository that is cloned: at GitHub, at another server of the same form, or on this machine.
 ///
@@ -102,6 +102,34 @@ impl FromStr for CloneSource {
 }
 
 string_form!(CloneSource);
+
+/// Says how much of a repository's history comes along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "whoever fetches must know each of them")]
+pub enum History {
+    /// Every commit and every tree, and of the files those of the commit that is checked out.
+    Blobless,
+    /// So many commits.
+    Depth(CloneDepth),
+    /// All of it.
+    Full,
+}
+
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blobless => f.write_str("blobless"),
+            Self::Depth(depth) => write!(f, "depth {depth}"),
+            Self::Full => f.write_str("full"),
+        }
+    }
+}
+
+impl serde::Serialize for History {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
 
 fn without_suffix(path: &str) -> &str {
     path.strip_suffix(".git").unwrap_or(path)

@@ -28,11 +28,6 @@ macro_rules! count {
             pub const fn get(self) -> u32 {
                 self.0.get()
             }
-
-            /// Makes the count of a preset, given as one less.
-            pub(crate) const fn above(less_one: u16) -> Self {
-                Self(NonZeroU32::MIN.saturating_add(less_one as u32))
-            }
         }
 
         impl fmt::Display for $name {
@@ -68,6 +63,23 @@ macro_rules! count {
     };
 }
 
+/// Lets presets count, without a chance to fail.
+macro_rules! preset {
+    ($($name:ident)*) => {
+        $(impl $name {
+            /// Makes the count of a preset, given as one less.
+            pub(crate) const fn above(less_one: u16) -> Self {
+                Self(NonZeroU32::MIN.saturating_add(less_one as u32))
+            }
+        })*
+    };
+}
+
+count! {
+    /// Holds how many commits of a history come along, at least one.
+    CloneDepth is "a number of commits"
+}
+
 count! {
     /// Holds how many processes and threads a sandbox may have at once, at least one.
     ProcessCount is "a number of processes"
@@ -77,6 +89,8 @@ count! {
     /// Holds how many files one process of a sandbox may have open at once, at least one.
     OpenFiles is "a number of open files"
 }
+
+preset! { OpenFiles ProcessCount }
 
 const FORM: &str = "write a whole number from 1 to 4294967295";
 

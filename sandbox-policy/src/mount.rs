@@ -41,8 +41,8 @@ pub(crate) fn weigh(
             }
             Some(host)
         }
-        WorkspaceSource::Clone { source: CloneSource::Local(host) } | WorkspaceSource::Copy { host } => Some(host),
-        WorkspaceSource::Clone { source: CloneSource::Remote(_) } | WorkspaceSource::Volume { .. } => None,
+        WorkspaceSource::Clone { source: CloneSource::Local(host), .. } | WorkspaceSource::Copy { host } => Some(host),
+        WorkspaceSource::Clone { source: CloneSource::Remote(_), .. } | WorkspaceSource::Volume { .. } => None,
     };
     if let Some(host) = host
         && let Some(allowed) = host_rule_broken_by(host.as_path())

@@ -8,8 +8,8 @@ use serde::Serializer;
 
 use crate::check::denied;
 use crate::{
-    AgentUser, Branch, BranchProtection, Budget, ByteSize, Control, CoverPath, Credentials, Egress, EnvName, EnvValue,
-    GuestPath, ImageRef, Isolation, Limits, NetworkRequest, PolicyError, ProtectionRule, PullRule, RepoId,
+    AgentUser, Branch, BranchProtection, Budget, ByteSize, Control, CoverPath, Credentials, Decision, Egress, EnvName,
+    EnvValue, GuestPath, ImageRef, Isolation, Limits, NetworkRequest, PolicyError, ProtectionRule, PullRule, RepoId,
     RootFilesystem, Scope, SudoRule, UserNamespaceRule, Workspace,
 };
 
@@ -26,6 +26,8 @@ pub struct SandboxSpec {
     pub(crate) image: ImageRef,
     pub(crate) pull: PullRule,
     pub(crate) workspace: Option<Workspace>,
+    #[serde(skip)]
+    pub(crate) clone: Option<Decision>,
     pub(crate) workspace_protected: BTreeSet<CoverPath>,
     pub(crate) agent: Option<AgentUser>,
     pub(crate) limits: Limits,
@@ -76,6 +78,11 @@ impl SandboxSpec {
     /// Returns what the agent works on.
     pub fn workspace(&self) -> Option<&Workspace> {
         self.workspace.as_ref()
+    }
+
+    /// Returns what allows the host to fetch the workspace from a server; none where it is not fetched.
+    pub fn clone_decision(&self) -> Option<&Decision> {
+        self.clone.as_ref()
     }
 
     /// Returns the parts of a mounted workspace that nothing inside changes or makes.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::parse::{string_form, words};
-use crate::{CloneSource, GuestPath, HostPath, ParseError};
+use crate::{CloneSource, GuestPath, History, HostPath, ParseError};
 
 /// Describes what the agent works on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize)]
@@ -54,6 +54,8 @@ pub enum WorkspaceSource {
     Clone {
         /// The repository.
         source: CloneSource,
+        /// How much of its history comes along.
+        history: History,
     },
     /// What a directory of the host holds when the sandbox starts, without what git ignores, in the container's own layer.
     Copy {
@@ -165,8 +167,8 @@ mod tests {
         );
         assert_eq!(json(WorkspaceSource::Copy { host }), r#"{"kind":"copy","host":"/work/x","guest":"/workspace"}"#);
         assert_eq!(
-            json(WorkspaceSource::Clone { source: "o/n".parse().unwrap() }),
-            r#"{"kind":"clone","source":"https://github.com/o/n","guest":"/workspace"}"#
+            json(WorkspaceSource::Clone { source: "o/n".parse().unwrap(), history: History::Full }),
+            r#"{"kind":"clone","source":"https://github.com/o/n","history":"full","guest":"/workspace"}"#
         );
         assert_eq!(
             json(WorkspaceSource::Volume { name: "v".parse().unwrap() }),

@@ -27,7 +27,6 @@ mod intercept;
 mod keystore;
 mod ledger;
 mod proxy;
-mod resolve;
 mod serve;
 mod session;
 mod socks;
@@ -41,6 +40,6 @@ mod vault;
 
 pub use ledger::{LedgerEntry, Outcome};
 pub use proxy::EgressProxy;
-pub use resolve::{Resolve, SystemResolver};
+pub use sandbox_core::{Resolve, SystemResolver};
 pub use trust::Roots;
 pub use upstream::Upstream;

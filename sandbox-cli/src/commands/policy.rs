@@ -93,6 +93,12 @@ fn request(arguments: &SandboxArgs) -> Result<SandboxRequest> {
             guest: DEFAULT_WORKSPACE_PATH.parse().map_err(invalid)?,
         });
     }
+    if let Some(source) = &arguments.clone.clone {
+        request.workspace = Some(Workspace {
+            source: WorkspaceSource::Clone { source: source.clone(), history: arguments.clone.history() },
+            guest: DEFAULT_WORKSPACE_PATH.parse().map_err(invalid)?,
+        });
+    }
     for variable in &arguments.environment {
         let name = variable.name.parse().map_err(invalid)?;
         request.environment.insert(name, variable.value.parse().map_err(invalid)?);

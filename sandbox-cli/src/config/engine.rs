@@ -111,18 +111,21 @@ impl Environment {
 
     /// Root's state is the machine's (hier(7)); that of a user lies where programs keep their data
     /// (<https://specifications.freedesktop.org/basedir/latest/>).
-    fn embedded(&self, found_by: &str) -> Result<Choice> {
+    pub(super) fn state(&self) -> Option<PathBuf> {
         let of_user = || {
             let home = || self.home.as_ref().map(|home| PathBuf::from(home).join(".local/share"));
             let data = self.xdg_data_home.as_ref().map(PathBuf::from).filter(|path| path.is_absolute());
             data.or_else(home).map(|data| data.join("sandbox"))
         };
-        let state = match &self.sandbox_state {
+        match &self.sandbox_state {
             Some(state) => Some(PathBuf::from(state)),
             None if rustix::process::geteuid().is_root() => Some(self.system_state.clone()),
             None => of_user(),
-        };
-        let state = state.ok_or_else(|| {
+        }
+    }
+
+    fn embedded(&self, found_by: &str) -> Result<Choice> {
+        let state = self.state().ok_or_else(|| {
             Failure::new(ErrorKind::InvalidInput, "there is no place for images and containers: HOME is not set")
                 .with_hint("set SANDBOX_STATE to a directory")
         })?;

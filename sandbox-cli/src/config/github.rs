@@ -24,7 +24,7 @@ pub(crate) enum Tokens {
     /// The policy grants none.
     NotGranted,
     /// The user, who made one.
-    Personal(PersonalToken),
+    Personal(Box<PersonalToken>),
 }
 
 /// The places in which tokens are kept.
@@ -128,7 +128,7 @@ impl Config {
         let Some((_, kept)) = self.token_stores()?.find(repository)? else { return Ok(Tokens::Missing) };
         let secret = kept.token.secret().clone();
         let personal = PersonalToken::checked(&self.github_client()?, repository.clone(), secret).await?;
-        Ok(Tokens::Personal(personal))
+        Ok(Tokens::Personal(Box::new(personal)))
     }
 
     /// The app's private key, out of a file or from a command.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use sandbox_core::{ErrorKind, EventSink, Runtime, Sandbox, SandboxBuilder, SudoGateway};
 use sandbox_policy::{
-    Access, AgentUser, CredentialName, Egress, Isolation, LimitsRequest, NetworkRequest, NetworkRule, Policy,
-    RootFilesystem, SudoRequest,
+    Access, AgentUser, CloneSource, CredentialName, Egress, Isolation, LimitsRequest, NetworkRequest, NetworkRule,
+    Policy, RootFilesystem, SudoRequest,
 };
 use sandbox_runtime::EgressProxy;
 
@@ -85,11 +85,19 @@ impl Wanted {
 
     /// Finds the token of the sandbox's repository, and asks GitHub about it. Returns a warning where there is none.
     pub(crate) async fn find_tokens(&mut self, config: &Config) -> Result<Option<String>> {
+        let is_named = self.arguments.repo.is_some();
+        if let (None, Some(CloneSource::Remote(remote))) = (&self.arguments.repo, &self.arguments.clone.clone)
+            && config.github()?.server().as_ref() == Some(&(remote.host().clone(), remote.port()))
+        {
+            self.arguments.repo = Some(remote.repository().clone());
+        }
         let Some(repository) = self.arguments.repo.as_ref().filter(|_| !self.arguments.no_token) else {
             return Ok(None);
         };
         self.tokens = config.tokens_for(&self.policy, repository).await?;
         Ok(match self.tokens {
+            // What is public needs none to be cloned.
+            Tokens::Missing if !is_named => None,
             Tokens::Missing => Some(format!(
                 "no token is kept for {repository}, and the sandbox has none: `sandbox token setup --repo {repository}`"
             )),
@@ -122,6 +130,12 @@ impl Wanted {
         if let Some(path) = &arguments.copy {
             builder = builder.workspace_copy(path);
         }
+        if let Some(source) = &arguments.clone.clone {
+            builder = builder.workspace_clone(source.clone(), arguments.clone.history());
+            if let Some(mirrors) = config.mirrors() {
+                builder = builder.mirrors(mirrors);
+            }
+        }
         if let Some(Outward { proxy, policy: _ }) = egress {
             builder = builder.network(NetworkRequest::Egress).gateway(proxy);
         }
@@ -140,7 +154,7 @@ impl Wanted {
         }
         builder = match tokens {
             Tokens::App(app) => builder.tokens(app),
-            Tokens::Personal(personal) => builder.tokens(personal),
+            Tokens::Personal(personal) => builder.tokens(*personal),
             Tokens::Missing | Tokens::NotGranted => builder,
         };
         if let Some(branch) = arguments.branch {

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod clone;
 #[path = "../../../sandbox-github/tests/it/description.rs"]
 mod description;
 mod embedded;

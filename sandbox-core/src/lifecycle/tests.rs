@@ -154,6 +154,7 @@ async fn tokens_are_revoked_and_gateways_closed_in_reverse_order() {
     tokens.expect_facts().returning(|| None);
     tokens.expect_capabilities().returning(short_and_narrow);
     let minted = note("minted");
+    tokens.expect_server().returning(|| None);
     tokens.expect_token().times(1).returning(move |grant| {
         minted();
         assert_eq!(grant.scopes, Policy::standard().token().scopes);
@@ -210,6 +211,7 @@ fn looking_at(found: crate::Result<BranchProtection>, trial: &Trial) -> (Policy,
     let mut tokens = MockTokenProvider::new();
     tokens.expect_facts().returning(|| None);
     tokens.expect_capabilities().returning(short_and_narrow);
+    tokens.expect_server().returning(|| None);
     tokens.expect_token().returning(|grant| Ok(Token::new(grant.repository.clone(), SecretString::from("made-up"))));
     tokens.expect_default_branch().times(1).return_once(|_| found);
     tokens.expect_revoke().times(1).returning(|_| Ok(()));
@@ -294,10 +296,7 @@ async fn a_refusal_is_the_only_event_and_nothing_is_asked_of_anybody() {
 
 #[tokio::test]
 async fn a_kind_of_workspace_that_is_not_there_yet_is_refused() {
-    for (kind, source) in [
-        ("clone", WorkspaceSource::Clone { source: "octo/widget".parse().unwrap() }),
-        ("volume", WorkspaceSource::Volume { name: "cache".parse().unwrap() }),
-    ] {
+    for (kind, source) in [("volume", WorkspaceSource::Volume { name: "cache".parse().unwrap() })] {
         let trial = Trial::new(no_program().with_fault(Fault::Hang(Verb::Resolve)));
         let mut request = SandboxRequest::new(FakeRuntime::IMAGE.parse().unwrap());
         request.workspace = Some(Workspace { source, guest: "/workspace".parse().unwrap() });
@@ -309,6 +308,7 @@ async fn a_kind_of_workspace_that_is_not_there_yet_is_refused() {
             sink: Arc::new(trial.recorder.clone()),
             gateways: Vec::new(),
             tokens: None,
+            mirrors: None,
             run_root: trial.root.clone(),
             connect_within: std::time::Duration::from_secs(1),
         };

@@ -36,7 +36,15 @@ const SETTINGS: [&str; 12] = [
 
 /// Prepares git for one repository, named by its own directory, so that none is looked for.
 pub(super) fn git<A: AsRef<OsStr>>(repository: &Path, arguments: impl IntoIterator<Item = A>) -> Command {
-    let mut command = Command::new("git");
+    prepared(Command::new("git"), repository, arguments)
+}
+
+/// The same, for a program that starts git as its arguments say.
+pub(super) fn prepared<A: AsRef<OsStr>>(
+    mut command: Command,
+    repository: &Path,
+    arguments: impl IntoIterator<Item = A>,
+) -> Command {
     command
         .env_clear()
         .envs(ENVIRONMENT)
@@ -53,7 +61,7 @@ pub(super) fn git<A: AsRef<OsStr>>(repository: &Path, arguments: impl IntoIterat
 }
 
 /// What git is told by its environment: no settings of the machine or of a user, and nobody to ask.
-const ENVIRONMENT: [(&str, &str); 9] = [
+const ENVIRONMENT: [(&str, &str); 10] = [
     ("GIT_ASKPASS", "/bin/false"),
     ("GIT_ATTR_NOSYSTEM", "1"),
     ("GIT_CONFIG_GLOBAL", "/dev/null"),
@@ -61,6 +69,8 @@ const ENVIRONMENT: [(&str, &str); 9] = [
     ("GIT_NO_LAZY_FETCH", "1"),
     ("GIT_NO_REPLACE_OBJECTS", "1"),
     ("GIT_TERMINAL_PROMPT", "0"),
+    // Without it, libcurl would look for a .netrc in the home that passwd(5) names.
+    ("HOME", "/dev/null"),
     ("LC_ALL", "C"),
     ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
 ];
@@ -70,7 +80,7 @@ const ENVIRONMENT: [(&str, &str); 9] = [
 pub(super) struct Said {
     pub(super) code: Option<i32>,
     pub(super) stdout: Vec<u8>,
-    stderr: Vec<u8>,
+    pub(super) stderr: Vec<u8>,
 }
 
 impl Said {

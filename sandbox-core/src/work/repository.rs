@@ -66,7 +66,13 @@ impl HostRepository {
 
     /// The commit that is checked out, if there is any.
     pub(super) async fn head(&self) -> Result<Option<ObjectId>> {
-        let command = git::git(&self.own, ["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]);
+        self.commit("HEAD").await
+    }
+
+    /// The commit that a reference leads to, if there is any.
+    pub(super) async fn commit(&self, reference: &str) -> Result<Option<ObjectId>> {
+        let asked = format!("{reference}^{{commit}}");
+        let command = git::git(&self.own, ["rev-parse", "--verify", "--quiet", "--end-of-options", &asked]);
         let said = git::run(command, None, QUICK).await?;
         match said.code {
             Some(1) => Ok(None),

@@ -1,37 +1,110 @@
-//! A repository inside, made from the objects of the host's.
+//! A repository inside, made from the objects of one of the host's.
 //!
-//! Nothing of the host's repository comes along but the commits of its `HEAD` and what they need: no setting, hook, remote or
-//! other branch. The host's git packs them in a bare repository that only sees the objects, so that no setting counts that
-//! somebody may have left beside them; git inside takes the pack as the agent.
+//! Nothing of the host's repository comes along but the commits that are asked for and what they need: no setting, hook, remote
+//! or other branch. The host's git packs them in a bare repository that only sees the objects, so that no setting counts that
+//! somebody may have left beside them; git inside takes the pack as the agent, and checks it out where nothing lies yet.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 
-use sandbox_policy::Branch;
+use sandbox_policy::{Branch, RemoteRepo};
 
-use super::git::{self, QUICK};
+use super::git::{self, ObjectId, QUICK};
 use super::quarantine::Quarantine;
 use super::{ANSWER, HostRepository, MAX_SAID};
-use crate::{Error, ErrorKind, Guest, Result, Status, TransferLimits};
+use crate::{Error, ErrorKind, Guest, Result, Status, Stdin, TransferLimits};
 
-/// Makes a repository of a directory inside, whose files are left as they are. Where no git is inside, there is none.
-/// `room` is a directory of the host's own.
-pub(crate) async fn seed(
-    guest: &Guest,
-    from: &HostRepository,
-    to: &Path,
-    room: &Path,
-    limits: TransferLimits,
-) -> Result<()> {
-    let inside = Seeding { guest, to };
+/// What a repository inside is made from.
+#[derive(Debug)]
+pub(crate) struct Seed {
+    repository: HostRepository,
+    /// The branch that is checked out; with none, a commit is.
+    branch: Option<Branch>,
+    /// The commit that is checked out, if there is any.
+    start: Option<ObjectId>,
+    origin: Option<Origin>,
+    files: Files,
+    /// Keeps others from changing a mirror meanwhile.
+    _lock: Option<File>,
+}
+
+/// The server that a repository is from.
+#[derive(Debug)]
+struct Origin {
+    url: String,
+    /// Where its branches stood.
+    tips: BTreeMap<Branch, ObjectId>,
+    default: Option<Branch>,
+}
+
+/// What becomes of the files beside the repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Files {
+    /// They are those of the commit.
+    CheckedOut,
+    /// They are there, and stay as they are.
+    Kept,
+}
+
+impl Seed {
+    /// For a directory whose files have been copied.
+    pub(crate) async fn beside(repository: &HostRepository) -> Result<Self> {
+        let (branch, start) = (repository.branch().await?, repository.head().await?);
+        Ok(Self { repository: repository.clone(), branch, start, origin: None, files: Files::Kept, _lock: None })
+    }
+
+    /// A branch of a repository of this machine, which starts at its `HEAD` if it is new.
+    pub(super) async fn local(repository: &HostRepository, branch: Option<&Branch>) -> Result<Self> {
+        let found = match branch {
+            Some(branch) => repository.commit(&branch.reference()).await?,
+            None => None,
+        };
+        let start = match found {
+            Some(found) => found,
+            None => repository.head().await?.ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, format!("{} has no commit yet", repository.directory().display()))
+            })?,
+        };
+        let branch = match branch {
+            Some(branch) => Some(branch.clone()),
+            None => repository.branch().await?,
+        };
+        let files = Files::CheckedOut;
+        Ok(Self { repository: repository.clone(), branch, start: Some(start), origin: None, files, _lock: None })
+    }
+
+    /// A branch of a server's repository.
+    pub(super) fn mirrored(
+        (repository, lock): (HostRepository, File),
+        remote: &RemoteRepo,
+        branch: Branch,
+        start: ObjectId,
+        tips: BTreeMap<Branch, ObjectId>,
+        default: Option<Branch>,
+    ) -> Self {
+        let origin = Some(Origin { url: remote.to_string(), tips, default });
+        let files = Files::CheckedOut;
+        Self { repository, branch: Some(branch), start: Some(start), origin, files, _lock: Some(lock) }
+    }
+}
+
+/// Makes a repository of a directory inside. Where no git is inside, there is none, and that is an error where files were to
+/// come by it. `room` is a directory of the host's own.
+pub(crate) async fn seed(guest: &Guest, seed: &Seed, to: &Path, room: &Path, limits: TransferLimits) -> Result<()> {
+    let Seed { repository: from, branch, start, origin, files, _lock } = seed;
+    let inside = Seeding { guest, to, limits };
     let format = format!("--object-format={}", from.format().await?);
-    let branch = from.branch().await?;
     let name = branch.as_ref().map_or("main", Branch::as_str);
     let initial = format!("--initial-branch={name}");
-    match inside.run(&["init", "--quiet", "--template=", &format, &initial], limits).await {
-        Err(error) if error.kind() == ErrorKind::CommandNotFound => return Ok(()),
+    match inside.run(&["init", "--quiet", "--template=", &format, &initial]).await {
+        Err(error) if error.kind() == ErrorKind::CommandNotFound && *files == Files::Kept => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::CommandNotFound => {
+            return Err(error.with_hint("a clone is checked out by git inside: use an image that has it"));
+        }
         done => done?,
     }
-    let Some(tip) = from.head().await? else { return Ok(()) };
+    let Some(tip) = start else { return Ok(()) };
     let own = to.join(".git");
     let bare = Quarantine::within(room, from).await?;
     if let Some(shallow) = from.shallow()? {
@@ -46,11 +119,13 @@ pub(crate) async fn seed(
     let mut child = git::spawn(&mut command)?;
     let (stdin, pack) = (child.stdin.take(), child.stdout.take());
     let path = own.join(format!("objects/pack/pack-{tip}.pack"));
+    let tips = origin.iter().flat_map(|origin| origin.tips.values());
+    let wanted = tips.fold(tip.pack_request(&[]), |wanted, tip| wanted + tip.as_str() + "\n");
     let sending = async {
         let lost = || Error::new(ErrorKind::Io, "git on the host has no pipes");
         let (mut stdin, pack) = (stdin.ok_or_else(lost)?, pack.ok_or_else(lost)?);
         // Git that does not read to the end says why.
-        let _ = tokio::io::AsyncWriteExt::write_all(&mut stdin, tip.pack_request(&[]).as_bytes()).await;
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut stdin, wanted.as_bytes()).await;
         drop(stdin);
         guest.write_from(&path, 0o444, pack).await
     };
@@ -59,25 +134,36 @@ pub(crate) async fn seed(
     sent?;
 
     let path = path.to_string_lossy();
-    inside.run(&["index-pack", &path], limits).await?;
+    inside.run(&["index-pack", &path]).await?;
+    if let Some(origin) = origin {
+        inside.follow(origin, branch.as_ref()).await?;
+    }
     let update: &[&str] = match branch {
         Some(_) => &["update-ref", "HEAD", tip.as_str()],
         None => &["update-ref", "--no-deref", "HEAD", tip.as_str()],
     };
-    inside.run(update, limits).await?;
-    // The index becomes that of the commit; what differs on the host differs inside.
-    inside.run(&["reset", "--quiet", "--mixed"], limits).await
+    inside.run(update).await?;
+    match files {
+        // The index becomes that of the commit; what differs on the host differs inside.
+        Files::Kept => inside.run(&["reset", "--quiet", "--mixed"]).await,
+        Files::CheckedOut => inside.run(&["reset", "--quiet", "--hard"]).await,
+    }
 }
 
 struct Seeding<'a> {
     guest: &'a Guest,
     to: &'a Path,
+    limits: TransferLimits,
 }
 
 impl Seeding<'_> {
-    async fn run(&self, arguments: &[&str], limits: TransferLimits) -> Result<()> {
-        let deadline = limits.deadline.max(ANSWER);
-        let command = self.guest.command("git").args(arguments).directory(self.to);
+    async fn run(&self, arguments: &[&str]) -> Result<()> {
+        self.feed(arguments, Stdin::Null).await
+    }
+
+    async fn feed(&self, arguments: &[&str], input: Stdin) -> Result<()> {
+        let deadline = self.limits.deadline.max(ANSWER);
+        let command = self.guest.command("git").args(arguments).directory(self.to).stdin(input);
         let command = command.env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C").output_limit(MAX_SAID);
         let output = command.deadline(deadline).output().await?;
         if output.exit.timed_out {
@@ -88,6 +174,23 @@ impl Seeding<'_> {
         }
         let (verb, said) = (arguments.first().copied().unwrap_or_default(), git::line(&output.stderr));
         Err(Error::new(ErrorKind::InvalidInput, format!("git {verb} inside failed: {said}")))
+    }
+
+    /// Names the server as `origin`, without any credential, with its branches where they stood.
+    async fn follow(&self, origin: &Origin, branch: Option<&Branch>) -> Result<()> {
+        let Origin { url, tips, default } = origin;
+        self.run(&["remote", "add", "origin", url]).await?;
+        let updates = tips.iter().fold(String::new(), |updates, (branch, id)| {
+            updates + &format!("update refs/remotes/origin/{branch} {id}\n")
+        });
+        self.feed(&["update-ref", "--stdin"], Stdin::Bytes(updates.into_bytes())).await?;
+        if let Some(default) = default {
+            let target = format!("refs/remotes/origin/{default}");
+            self.run(&["symbolic-ref", "refs/remotes/origin/HEAD", &target]).await?;
+        }
+        let Some(branch) = branch.filter(|branch| tips.contains_key(branch)) else { return Ok(()) };
+        self.run(&["config", &format!("branch.{branch}.remote"), "origin"]).await?;
+        self.run(&["config", &format!("branch.{branch}.merge"), &branch.reference()]).await
     }
 }
 

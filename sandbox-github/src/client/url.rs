@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use http::Uri;
+use sandbox_policy::Host;
 
 use crate::Error;
 
@@ -32,6 +33,17 @@ impl GitHubUrl {
     /// Scheme, host and port of the API.
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// Where git finds its repositories, by host and port; nowhere without TLS.
+    pub fn server(&self) -> Option<(Host, u16)> {
+        let authority = self.web.strip_prefix("https://")?;
+        let (host, port) = match authority.rsplit_once(':') {
+            // A colon inside brackets is part of an address.
+            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+            _ => (authority, 443),
+        };
+        Some((host.parse().ok()?, port))
     }
 
     /// The address of the pages that people see, without a slash at its end.
@@ -134,6 +146,23 @@ mod tests {
         assert_eq!(api("http://127.0.0.1:4000"), "http://127.0.0.1:4000");
         assert_eq!(api("http://[::1]:4000/api/v3"), "http://[::1]:4000/api/v3");
         assert!("https://git.example.org".parse::<GitHubUrl>().unwrap().is_enterprise_server());
+    }
+
+    #[test]
+    fn git_is_where_the_pages_are_and_has_tls() {
+        let server = |text: &str| {
+            let server = text.parse::<GitHubUrl>().unwrap().server();
+            server.map(|(host, port)| format!("{host} {port}"))
+        };
+        for (text, expected) in [
+            ("https://github.com", "github.com 443"),
+            ("https://api.acme.ghe.com", "acme.ghe.com 443"),
+            ("https://git.example.org:8443/api/v3", "git.example.org 8443"),
+            ("https://[2001:db8::7]:8443", "[2001:db8::7] 8443"),
+        ] {
+            assert_eq!(server(text).as_deref(), Some(expected));
+        }
+        assert_eq!(server("http://127.0.0.1:4000"), None);
     }
 
     #[test]

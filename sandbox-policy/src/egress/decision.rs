@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{AddressRule, Allowlist, Budget, Bundle, Egress, EgressRule};
 use crate::parse::clip;
-use crate::{Host, Policy, SandboxSpec, check_public};
+use crate::{Host, NetworkRule, Policy, RemoteRepo, SandboxSpec, check_public};
 
 /// Says where somebody wants to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +67,29 @@ impl Policy {
     /// Decides whether a sandbox under this policy may go somewhere.
     pub fn decide_egress(&self, destination: &Destination<'_>) -> Decision {
         self.egress.decide(destination)
+    }
+}
+
+impl Policy {
+    /// Decides whether the host may fetch a repository for a sandbox under this policy: both requests that git makes of a
+    /// server (gitprotocol-http(5)) must be allowed.
+    pub fn decide_clone(&self, remote: &RemoteRepo) -> Decision {
+        if self.network == NetworkRule::None {
+            return Decision::Deny {
+                rule: "network none".to_owned(),
+                reason: "the policy allows no network".to_owned(),
+                hint: "network = \"egress\"".to_owned(),
+            };
+        }
+        let decide = |method, service| {
+            let path = format!("/{}.git/{service}", remote.repository());
+            self.egress.decide(&Destination {
+                host: remote.host(),
+                port: remote.port(),
+                request: Some((method, &path)),
+            })
+        };
+        both(decide("GET", "info/refs"), decide("POST", "git-upload-pack"))
     }
 }
 
@@ -203,7 +226,7 @@ fn both(one: Decision, other: Decision) -> Decision {
             Decision::Allow { rule, addresses, budget },
             Decision::Allow { rule: others, addresses: also, budget: within },
         ) => Decision::Allow {
-            rule: format!("{rule} ∧ {others}"),
+            rule: if rule == others { rule } else { format!("{rule} ∧ {others}") },
             addresses: addresses.intersection(&also).copied().collect(),
             budget: budget.meet(within),
         },

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use sandbox_policy::{
-    Access, ByteSize, Capabilities, Control, DigestRule, GuestPath, ImageRule, Isolation, NetworkRequest, Policy,
-    PullRule, RootFilesystem, SandboxRequest, SandboxSpec, Scope, SudoRequest, SudoRule, Support, TokenRule,
-    UserNamespaceRule, Violation, Workspace, WorkspaceKind, WorkspaceRule, WorkspaceSource,
+    Access, ByteSize, Capabilities, Control, Decision, DigestRule, GuestPath, History, ImageRule, Isolation,
+    NetworkRequest, NetworkRule, Policy, PullRule, RootFilesystem, SandboxRequest, SandboxSpec, Scope, SudoRequest,
+    SudoRule, Support, TokenRule, UserNamespaceRule, Violation, Workspace, WorkspaceKind, WorkspaceRule,
+    WorkspaceSource,
 };
 
 #[cfg(test)]
@@ -242,7 +243,7 @@ fn kinds_of_workspace_are_what_the_policy_allows() {
     let guest: GuestPath = "/workspace".parse().unwrap();
     let sources = [
         WorkspaceSource::Bind { host: "/work/x".parse().unwrap(), access: Access::ReadOnly },
-        WorkspaceSource::Clone { source: "o/n".parse().unwrap() },
+        WorkspaceSource::Clone { source: "o/n".parse().unwrap(), history: History::Full },
         WorkspaceSource::Copy { host: "/work/x".parse().unwrap() },
         WorkspaceSource::Volume { name: "v".parse().unwrap() },
     ];
@@ -257,11 +258,49 @@ fn kinds_of_workspace_are_what_the_policy_allows() {
     }
     for source in [
         WorkspaceSource::Copy { host: "/etc/x".parse().unwrap() },
-        WorkspaceSource::Clone { source: "/root/.ssh/x".parse().unwrap() },
+        WorkspaceSource::Clone { source: "/root/.ssh/x".parse().unwrap(), history: History::Full },
     ] {
         wish.workspace = Some(Workspace { source, guest: guest.clone() });
         assert!(refused(&Policy::standard(), &wish)[0].starts_with("workspace.host: "));
     }
+}
+
+#[test]
+fn a_server_is_cloned_from_only_where_the_egress_allows_it() {
+    let mut wish = request();
+    let mut ask = |policy: &Policy, source: &str| {
+        let source = WorkspaceSource::Clone { source: source.parse().unwrap(), history: History::Full };
+        wish.workspace = Some(Workspace { source, guest: "/workspace".parse().unwrap() });
+        match policy.check(&wish, &everything_enforced()) {
+            Ok(spec) => spec.clone_decision().map(Decision::is_allowed).ok_or_else(|| "local".to_owned()),
+            Err(error) => Err(error.violations()[0].to_string()),
+        }
+    };
+    let written = |text: &str| Policy::from_toml(&format!("version = 1\n{text}")).unwrap();
+    let standard = Policy::standard();
+    assert_eq!(ask(&standard, "o/n"), Ok(true));
+    assert_eq!(ask(&standard, "/work/x"), Err("local".to_owned()));
+    for (policy, source) in [
+        (&standard, "https://github.com:444/o/n"),
+        (&standard, "https://ghe.example.org/o/n"),
+        (&standard, "https://192.0.2.7/o/n"),
+        (&Policy::maximum(), "o/n"),
+        (&standard.clone().with_network(NetworkRule::None), "o/n"),
+        (&written("[egress]\nreach = \"open\""), "https://127.0.0.1/o/n"),
+    ] {
+        let refused = ask(policy, source).unwrap_err();
+        assert!(refused.starts_with("workspace.source: asked for https://"), "{refused}");
+    }
+    let rule = |rest: &str| {
+        written(&format!(
+            "[egress]\nreach = \"allowlist\"\nbundles = []\n[[egress.rules]]\nhost = \"ghe.example.org\"\n{rest}"
+        ))
+    };
+    let source = "https://ghe.example.org/o/n";
+    assert_eq!(ask(&rule(""), source), Ok(true));
+    assert_eq!(ask(&rule("paths = [\"/o/n.git/*\"]"), source), Ok(true));
+    assert!(ask(&rule("paths = [\"/o/other.git/*\"]"), source).is_err());
+    assert!(ask(&rule("methods = [\"GET\"]"), source).is_err());
 }
 
 #[test]

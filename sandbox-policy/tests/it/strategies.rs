@@ -7,12 +7,12 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use sandbox_policy::{
     Access, Allowlist, Budget, Bundle, ByteSize, Capabilities, ClassicRule, Control, CoverPath, CpuCount, Credential,
-    CredentialName, DigestRule, Egress, EgressRule, EnvName, EnvValue, GuestPath, HostPath, ImageRef, ImageRule,
-    Isolation, Limits, LimitsRequest, Method, NetworkRequest, NetworkRule, OpenFiles, PathPattern, Permission,
-    PlaceholderShape, Placement, Policy, PolicyName, ProcessCount, ProtectionRule, PullRule, RepoId, RootFilesystem,
-    RootRule, SandboxRequest, Scope, Span, SudoRequest, SudoRule, Support, TokenCarries, TokenFacts, TokenForm,
-    TokenLife, TokenPermissions, TokenReach, TokenRule, UserNamespaceRule, Workspace, WorkspaceKind, WorkspaceRule,
-    WorkspaceSource,
+    CredentialName, DigestRule, Egress, EgressRule, EnvName, EnvValue, GuestPath, History, HostPath, ImageRef,
+    ImageRule, Isolation, Limits, LimitsRequest, Method, NetworkRequest, NetworkRule, OpenFiles, PathPattern,
+    Permission, PlaceholderShape, Placement, Policy, PolicyName, ProcessCount, ProtectionRule, PullRule, RepoId,
+    RootFilesystem, RootRule, SandboxRequest, Scope, Span, SudoRequest, SudoRule, Support, TokenCarries, TokenFacts,
+    TokenForm, TokenLife, TokenPermissions, TokenReach, TokenRule, UserNamespaceRule, Workspace, WorkspaceKind,
+    WorkspaceRule, WorkspaceSource,
 };
 
 /// Makes mostly the first of some words, and now and then any of them.
@@ -245,7 +245,8 @@ fn workspace() -> impl Strategy<Value = Workspace> {
     let source = prop_oneof![
         (host(), select(Access::ALL)).prop_map(|(host, access)| WorkspaceSource::Bind { host, access }),
         host().prop_map(|host| WorkspaceSource::Copy { host }),
-        parsed(&["o/n", "/work/x", "/etc/x"]).prop_map(|source| WorkspaceSource::Clone { source }),
+        parsed(&["o/n", "/work/x", "/etc/x"])
+            .prop_map(|source| WorkspaceSource::Clone { source, history: History::Full }),
         parsed(&["a", "b"]).prop_map(|name| WorkspaceSource::Volume { name }),
     ];
     (source, parsed::<GuestPath>(&["/workspace", "/home/agent", "/tmp/x", "/opt/x", "/usr"]))

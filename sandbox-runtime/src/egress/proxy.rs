@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use sandbox_core::{
-    CredentialProvider, Error, ErrorKind, Events, Gateway, Guest, OpenGateway, Result, SandboxId, Token,
+    CredentialProvider, Error, ErrorKind, Events, Gateway, Guest, OpenGateway, Resolve, Result, SandboxId,
+    SystemResolver, Token,
 };
 use sandbox_policy::{Budget, Capabilities, Control, Egress, NetworkRequest, Policy, SandboxSpec, Support};
 use tokio::sync::watch;
@@ -14,7 +15,6 @@ use tokio::task::JoinSet;
 use super::budget::Budgets;
 use super::environment;
 use super::ledger::{Ledger, LedgerEntry};
-use super::resolve::{Resolve, SystemResolver};
 use super::serve;
 use super::session::Session;
 use super::termination::Termination;

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use sandbox_core::{EgressVerdict, Event, Events};
+use sandbox_core::{EgressVerdict, Event, Events, Resolve};
 use sandbox_policy::{Decision, Destination, Egress, Host};
 use tokio::sync::watch;
 
@@ -15,7 +15,6 @@ use super::answer::{Refusal, RefusalKind};
 use super::budget::{Budgets, Meter, Overdrawn, Spent};
 use super::intercept::Intercept;
 use super::ledger::Ledger;
-use super::resolve::Resolve;
 use super::tunnel::Pipes;
 use super::upstream::Upstream;
 use super::vault::Vault;

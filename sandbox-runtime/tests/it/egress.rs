@@ -6,7 +6,7 @@
 mod bounds;
 mod differential;
 mod engine;
-mod harness;
+pub(crate) mod harness;
 mod requests;
 mod resolution;
 pub(crate) mod stray;
