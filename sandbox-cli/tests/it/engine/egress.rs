@@ -7,7 +7,7 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::harness::Place;
+use crate::harness::{Place, eventually, signal};
 
 /// An address of this machine that a rule may name.
 fn own_address() -> IpAddr {
@@ -238,4 +238,31 @@ fn a_proxy_beyond_is_asked_for_what_is_allowed_by_a_password_that_nobody_sees() 
         assert!(ran.stderr.contains("EGRESS_PASSWORD") || ran.stderr.contains("egress-"), "{ran:?}");
         assert!(!ran.stderr.contains("not-a-real"), "{ran:?}");
     }
+}
+
+#[test]
+fn a_killed_holder_takes_every_way_out_along() {
+    let listener = TcpListener::bind((own_address(), 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        let mut all = Vec::new();
+        // A reset is an end as well.
+        let _ = stream.read_to_end(&mut all);
+        tell.send(all).unwrap();
+    });
+    let place = place(port);
+    let id = place.ok(&["up"]).trim().to_owned();
+    let script = hold(&format!("{}:{port}", own_address()));
+    let (mut holding, _rest, first) = place.started(&["exec", &id, "python3", "-c", &script]);
+    assert_eq!(first, "200\n", "the positive control");
+    let inspected: Value = serde_json::from_str(&place.ok(&["inspect", &id, "--json"])).unwrap();
+    let holder = u32::try_from(inspected["holder"].as_u64().unwrap()).unwrap();
+    assert!(told.try_recv().is_err(), "it is open");
+    signal(holder, rustix::process::Signal::KILL);
+    assert_eq!(told.recv_timeout(std::time::Duration::from_mins(1)).unwrap(), b"", "the tunnel is closed");
+    assert_ne!(holding.wait().unwrap().code(), Some(0));
+    eventually("the container is gone", || place.containers().is_empty());
+    place.ok(&["cleanup"]);
 }

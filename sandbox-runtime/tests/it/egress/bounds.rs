@@ -131,12 +131,12 @@ async fn ten_thousand_idle_connections_hold_little_and_leave_nothing() {
 
 /// A resolver with a defect.
 #[derive(Debug)]
-struct Defective(Names);
+pub(super) struct Defective(pub(super) Names);
 
 #[async_trait::async_trait]
 impl Resolve for Defective {
     async fn resolve(&self, name: &str) -> std::io::Result<Vec<std::net::IpAddr>> {
-        assert_ne!(name, "other.example", "the defect");
+        assert_ne!(name, "defect.example", "the defect");
         self.0.resolve(name).await
     }
 }
@@ -149,12 +149,12 @@ async fn a_panic_ends_everything_that_passes_and_is_reported() {
     .await;
     let names = Names::default();
     names.lead("origin.example", &[&[&own_address().to_string()]]);
-    let rules = [here("origin.example", &[origin.port]), here("other.example", &[80])];
+    let rules = [here("origin.example", &[origin.port]), here("defect.example", &[80])];
     let way = Way::with(allowlist(rules), |proxy| proxy.with_resolver(Defective(names))).await;
     let (mut tunnel, answer) = way.tunnel(&format!("origin.example:{}", origin.port)).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let mut idle = way.connect().await;
-    assert_eq!(way.get("http://other.example/").await, "");
+    assert_eq!(way.get("http://defect.example/").await, "");
     assert_eq!((all(&mut tunnel).await.as_str(), all(&mut idle).await.as_str()), ("", ""));
     let closed = async {
         while TcpStream::connect(way.http).await.is_ok() || TcpStream::connect(way.socks).await.is_ok() {

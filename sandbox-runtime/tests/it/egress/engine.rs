@@ -5,6 +5,7 @@
 
 mod clients;
 mod git;
+mod hostile;
 mod secure;
 mod streams;
 mod sudo;
@@ -21,6 +22,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use self::clients::{every_client_trusts_the_gateway, the_images_own_clients_trust_the_gateway};
 use self::git::git_clones_over_tls;
+use self::hostile::harm_ends_and_a_gateway_that_breaks_down_lets_nothing_out;
 use self::streams::streams_pass_whole;
 use super::harness::{Origin, allowlist, head, here, own_address, rule};
 
@@ -345,15 +347,15 @@ mod docker {
     use crate::contract::fixture::docker as fixture;
 
     cases!(fixture: apt_gets_packages cargo_fetches_crates every_client_trusts_the_gateway git_clones_a_repository
-        git_clones_over_tls nothing_leads_out_beside_the_proxy npm_installs_packages pip_installs_packages
-        streams_pass_whole);
+        git_clones_over_tls harm_ends_and_a_gateway_that_breaks_down_lets_nothing_out nothing_leads_out_beside_the_proxy
+        npm_installs_packages pip_installs_packages streams_pass_whole);
 }
 
 mod podman_rootless {
     use crate::contract::fixture::podman_rootless as fixture;
 
     cases!(fixture: apt_gets_packages cargo_fetches_crates git_clones_a_repository git_clones_over_tls
-        nothing_leads_out_beside_the_proxy npm_installs_packages pip_installs_packages streams_pass_whole
+        harm_ends_and_a_gateway_that_breaks_down_lets_nothing_out nothing_leads_out_beside_the_proxy npm_installs_packages pip_installs_packages streams_pass_whole
         the_images_own_clients_trust_the_gateway);
 }
 
@@ -361,6 +363,6 @@ mod embedded {
     use crate::embedded::fixture;
 
     cases!(fixture: apt_gets_packages cargo_fetches_crates git_clones_a_repository git_clones_over_tls
-        nothing_leads_out_beside_the_proxy npm_installs_packages pip_installs_packages streams_pass_whole
+        harm_ends_and_a_gateway_that_breaks_down_lets_nothing_out nothing_leads_out_beside_the_proxy npm_installs_packages pip_installs_packages streams_pass_whole
         the_images_own_clients_trust_the_gateway);
 }
