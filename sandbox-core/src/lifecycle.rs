@@ -208,7 +208,8 @@ impl Start<'_> {
 
         let token = self.token(&spec).await?;
         let exposed = run_root.exposed()?;
-        let finding = workspace::find(&spec, self.plan.mirrors.as_ref(), token.as_ref(), &exposed, events);
+        let tokens = self.plan.tokens.as_deref().zip(token.as_ref());
+        let finding = workspace::find(&spec, self.plan.mirrors.as_ref(), tokens, &exposed, events);
         let found = self.unless_given_up(Box::pin(finding)).await?;
         let mut environment = Vec::new();
         for gateway in &self.plan.gateways {

@@ -58,6 +58,16 @@ pub trait TokenProvider: fmt::Debug + Send + Sync + 'static {
         Ok(BranchProtection::Unknown { why })
     }
 
+    /// Tells the number by which the server knows the token's repository, whatever its name is by now. It is asked before the
+    /// repository is cloned.
+    ///
+    /// # Errors
+    /// Where nobody could be asked; a provider that cannot tell has no number, and that is no error.
+    async fn repository_number(&self, token: &Token) -> Result<Option<u64>> {
+        let _ = token;
+        Ok(None)
+    }
+
     /// Takes a token back, with all that it was renewed by. `Ok` means that it is of no more use, or that it is the user's own and stays theirs.
     ///
     /// # Errors

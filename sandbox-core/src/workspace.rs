@@ -6,11 +6,14 @@
 mod ignored;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sandbox_policy::{CloneSource, GuestPath, SandboxSpec, WorkspaceSource};
 
 use crate::work::{Asked, Seed, seed};
-use crate::{Error, ErrorKind, Event, Events, Guest, HostRepository, Mirrors, Result, Token, TransferLimits};
+use crate::{
+    Error, ErrorKind, Event, Events, Guest, HostRepository, Mirrors, Result, Token, TokenProvider, TransferLimits,
+};
 use ignored::Ignored;
 
 /// Finds what a workspace is cloned from, where it is one that is cloned, before anything is made for the sandbox.
@@ -18,7 +21,7 @@ use ignored::Ignored;
 pub(crate) async fn find(
     spec: &SandboxSpec,
     mirrors: Option<&Mirrors>,
-    token: Option<&Token>,
+    tokens: Option<(&dyn TokenProvider, &Token)>,
     exposed: &[PathBuf],
     events: &Events,
 ) -> Result<Option<Seed>> {
@@ -26,12 +29,28 @@ pub(crate) async fn find(
         return Ok(None);
     };
     // A token opens the repository that it was made for, at the server that it was made at, and no other is shown it.
-    let token = token.filter(|token| match source {
+    let tokens = tokens.filter(|(_, token)| match source {
         CloneSource::Local(_) => false,
         CloneSource::Remote(remote) => token.opens(remote),
     });
-    let asked =
-        Asked { source, history: *history, branch: spec.branch(), decision: spec.clone_decision(), token, exposed };
+    let number = match tokens {
+        Some((provider, token)) => {
+            let asking = provider.repository_number(token);
+            tokio::time::timeout(ASK_WITHIN, asking)
+                .await
+                .unwrap_or_else(|_| Err(Error::deadline("asking which repository it is", ASK_WITHIN)))?
+        }
+        None => None,
+    };
+    let asked = Asked {
+        source,
+        history: *history,
+        branch: spec.branch(),
+        decision: spec.clone_decision(),
+        token: tokens.map(|(_, token)| token),
+        number,
+        exposed,
+    };
     asked.find(mirrors, events).await.map(Some)
 }
 
@@ -76,3 +95,6 @@ fn into_workspace(error: Error, host: &Path, guest: &GuestPath) -> Error {
         .with_source(error)
         .with_hint(hint)
 }
+
+/// How long whoever gives out tokens may take to say which repository one is for.
+const ASK_WITHIN: Duration = Duration::from_mins(2);

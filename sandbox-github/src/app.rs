@@ -317,6 +317,10 @@ impl TokenProvider for AppTokens {
         Ok(self.inner.client.default_branch_protection(token).await?)
     }
 
+    async fn repository_number(&self, token: &Token) -> sandbox_core::Result<Option<u64>> {
+        Ok(Some(self.inner.client.repository_number(token.secret(), token.repository()).await?))
+    }
+
     async fn revoke(&self, token: Token) -> sandbox_core::Result<()> {
         match self.inner.lease(&token) {
             Some(lease) => self.inner.end(&lease).await?,

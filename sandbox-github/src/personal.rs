@@ -120,6 +120,13 @@ impl TokenProvider for PersonalToken {
         }
     }
 
+    async fn repository_number(&self, token: &Token) -> Result<Option<u64>> {
+        match &self.found {
+            Some((client, _)) => Ok(Some(client.repository_number(token.secret(), token.repository()).await?)),
+            None => Ok(None),
+        }
+    }
+
     /// The token is its user's: it is forgotten here, and stays good until it expires or its user revokes it, unless they
     /// [asked](PersonalToken::revoked_at_end) for its end.
     async fn revoke(&self, token: Token) -> Result<()> {

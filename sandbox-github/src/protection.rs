@@ -80,6 +80,19 @@ impl Client {
             .map_err(|_| Error::Unreadable { what, why: "a default branch of no good name".to_owned() })
     }
 
+    /// Reads the number by which GitHub knows a repository: it stays when the name changes, and is another when the name is given
+    /// to another repository.
+    ///
+    /// # Errors
+    /// As [`default_branch`](Self::default_branch).
+    pub async fn repository_number(&self, secret: &SecretString, repository: &RepoId) -> Result<u64> {
+        let what = format!("reading {repository}");
+        let call =
+            Call::get(&["repos", repository.owner(), repository.name()], what.clone()).bearer(secret).remembered();
+        let Numbered { id, full_name } = self.send(&call).await?.json()?;
+        if full_name.parse::<RepoId>().ok().as_ref() == Some(repository) { Ok(id) } else { Err(Error::Moved { what }) }
+    }
+
     /// Says of the default branch of a token's repository what a policy wants to know.
     pub(crate) async fn default_branch_protection(&self, token: &Token) -> Result<BranchProtection> {
         let (secret, repository) = (token.secret(), token.repository());
@@ -165,6 +178,12 @@ struct BranchState {
 #[derive(Deserialize)]
 struct DefaultBranch {
     default_branch: String,
+    full_name: String,
+}
+
+#[derive(Deserialize)]
+struct Numbered {
+    id: u64,
     full_name: String,
 }
 

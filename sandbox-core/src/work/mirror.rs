@@ -6,6 +6,7 @@
 //! ```text
 //! DIRECTORY/KEY/lock             held by whoever fetches, and shared by whoever reads
 //! DIRECTORY/KEY/source           which repository this is, for people
+//! DIRECTORY/KEY/number           the number by which its server knows it, if somebody could tell
 //! DIRECTORY/KEY/repository.git   the mirror
 //! DIRECTORY/KEY/new.git          one that is being made; of no worth once nobody holds the lock
 //! ```
@@ -109,6 +110,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) decision: Option<&'a Decision>,
     /// A token that is for this very repository of this very server.
     pub(crate) token: Option<&'a Token>,
+    /// The number by which the server knows the repository, where somebody could tell.
+    pub(crate) number: Option<u64>,
     /// Directories that an agent may write to.
     pub(crate) exposed: &'a [PathBuf],
 }
@@ -158,6 +161,9 @@ impl Asked<'_> {
         let server = server.within(mirrors.limits).trusting(mirrors.authorities.as_deref()).known_by(self.token)?;
 
         let mirror = Mirror::lock(mirrors, remote, self.history, self.exposed).await?;
+        if let Some(number) = self.number {
+            mirror.pin(remote, number)?;
+        }
         events.announce(Event::RepositoryFetching { repository: remote.to_string() })?;
         let Advertised { default, asked } = server.advertised(&mirror.place, self.branch).await?;
         let nothing = || {
@@ -206,6 +212,27 @@ impl Mirror {
         let mirror = Self { place, lock };
         mirror.sweep()?;
         Ok(mirror)
+    }
+
+    /// Holds the mirror to the repository that it is of: one that was made anew under the same name is another.
+    fn pin(&self, remote: &RemoteRepo, number: u64) -> Result<()> {
+        let pin = self.place.join("number");
+        match fs::read_to_string(&pin) {
+            Ok(held) if held.trim_end() == number.to_string() => Ok(()),
+            Ok(held) => {
+                let (held, place) = (git::line(held.as_bytes()), self.place.display());
+                let message =
+                    format!("{remote} is repository {number} by now, and the mirror of it is of repository {held}");
+                Err(Error::new(ErrorKind::Denied, message)
+                    .with_hint(format!("if it was deleted and made anew, and you mean the new one, remove {place}")))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let new = self.place.join("number.new");
+                fs::write(&new, format!("{number}\n")).map_err(failed)?;
+                fs::rename(new, pin).map_err(failed)
+            }
+            Err(error) => Err(failed(error)),
+        }
     }
 
     /// Removes what a killed fetch has left.

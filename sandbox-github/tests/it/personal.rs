@@ -118,6 +118,22 @@ async fn the_default_branch_is_looked_at_by_its_name() {
 }
 
 #[tokio::test]
+async fn a_repository_is_known_by_its_number_and_not_by_a_name_that_has_moved() {
+    let token = Token::new(repository(), secret());
+    let mut numbered = found();
+    numbered["id"] = json!(4_711);
+    let github = GitHub::play(vec![answer("GET", REPO, 200, numbered.clone())]).await;
+    assert_eq!(github.client().repository_number(token.secret(), token.repository()).await.unwrap(), 4_711);
+    numbered["full_name"] = json!("octocat/Elsewhere");
+    let github = GitHub::play(vec![answer("GET", REPO, 200, numbered)]).await;
+    let error = github.client().repository_number(token.secret(), token.repository()).await.unwrap_err();
+    assert!(matches!(error, sandbox_github::Error::Moved { .. }), "{error}");
+    // Whom nobody was asked about has no number, and no server that it would be shown to.
+    let unasked = PersonalToken::new(repository(), secret()).unwrap();
+    assert_eq!((unasked.repository_number(&token).await.unwrap(), unasked.server()), (None, None));
+}
+
+#[tokio::test]
 async fn a_personal_token_stays_its_users_unless_its_end_was_asked_for() {
     let bad = json!({ "message": "Bad credentials", "documentation_url": "https://docs.github.com/rest" });
     let github = GitHub::play(vec![

@@ -18,6 +18,7 @@ const SECRET: &str = "ghs_MADE0UP0FOR0TESTS0CLONE";
 struct Giver {
     server: Option<(Host, u16)>,
     repository: &'static str,
+    number: Option<u64>,
 }
 
 #[async_trait]
@@ -35,6 +36,10 @@ impl TokenProvider for Giver {
         Ok(Token::new(self.repository.parse().unwrap(), SecretString::from(SECRET)))
     }
 
+    async fn repository_number(&self, _: &Token) -> Result<Option<u64>> {
+        Ok(self.number)
+    }
+
     async fn revoke(&self, _: Token) -> Result<()> {
         Ok(())
     }
@@ -50,7 +55,7 @@ async fn a_token_is_shown_to_its_server_alone_and_lies_nowhere() {
     let scene = Scene::new(fixture::fake().await).await;
     scene.server.behave(Manner { password: Some(SECRET), ..Manner::default() });
     let here = Some((NAME.parse().unwrap(), scene.server.port));
-    let sandbox = started(&scene, Giver { server: here, repository: "octo/widget" }).await.unwrap();
+    let sandbox = started(&scene, Giver { server: here, repository: "octo/widget", number: None }).await.unwrap();
     let seen = scene.server.take_seen();
     // It was shown, so that what follows could have found it.
     assert_eq!(seen.credentials, BTreeSet::from([format!("x-access-token:{SECRET}")]));
@@ -77,7 +82,7 @@ async fn a_token_for_another_server_or_repository_is_not_shown() {
         (Some((NAME.parse().unwrap(), 443)), "octo/widget"),
         (Some((NAME.parse().unwrap(), port)), "octo/other"),
     ] {
-        let error = started(&scene, Giver { server, repository }).await.unwrap_err();
+        let error = started(&scene, Giver { server, repository, number: None }).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Token, "{error:?}");
     }
     let seen = scene.server.take_seen();
@@ -89,8 +94,31 @@ async fn a_token_that_the_server_refuses_is_an_error_that_does_not_hold_it() {
     let scene = Scene::new(fixture::fake().await).await;
     scene.server.behave(Manner { password: Some("another"), ..Manner::default() });
     let here = Some((NAME.parse().unwrap(), scene.server.port));
-    let error = started(&scene, Giver { server: here, repository: "octo/widget" }).await.unwrap_err();
+    let error = started(&scene, Giver { server: here, repository: "octo/widget", number: None }).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Token, "{error:?}");
     assert!(!format!("{error:?}").contains("MADE0UP"), "{error:?}");
     assert_eq!(scene.server.take_seen().credentials.len(), 1);
+}
+
+#[tokio::test]
+async fn a_repository_that_was_made_anew_under_its_name_is_not_taken_for_the_same() {
+    let scene = Scene::new(fixture::fake().await).await;
+    let known_as = |number| Giver {
+        server: Some((NAME.parse().unwrap(), scene.server.port)),
+        repository: "octo/widget",
+        number: Some(number),
+    };
+    for _ in 0..2 {
+        let sandbox = started(&scene, known_as(4_711)).await.unwrap();
+        scene.end(sandbox).await;
+    }
+    scene.server.take_seen();
+    let error = started(&scene, known_as(4_712)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+    assert!(error.to_string().contains("4712") && error.to_string().contains("4711"), "{error}");
+    assert_eq!(scene.server.take_seen().paths, Vec::<String>::new());
+    // Whoever means the new one removes the mirror of the old.
+    std::fs::remove_dir_all(scene.mirror().parent().unwrap()).unwrap();
+    let sandbox = started(&scene, known_as(4_712)).await.unwrap();
+    scene.end(sandbox).await;
 }
