@@ -209,14 +209,15 @@ impl Fields {
                 return Err(Malformed("a field goes on in the next line"));
             }
             let colon = line.iter().position(|&byte| byte == b':').ok_or(Malformed("a field has no colon"))?;
-            let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+            // A form feed is a blank to `trim_ascii` and none to HTTP, so nothing is trimmed before it is looked at.
+            let (name, value) = (&line[..colon], &line[colon + 1..]);
             if !is_token(name) {
                 return Err(Malformed("a field's name is no token"));
             }
             if value.iter().any(|&byte| (byte < 0x20 && byte != b'\t') || byte == 0x7f) {
                 return Err(Malformed("a field's value holds a control character"));
             }
-            fields.push((ascii(name), value.to_vec()));
+            fields.push((ascii(name), value.trim_ascii().to_vec()));
         }
         Ok(Self(fields))
     }

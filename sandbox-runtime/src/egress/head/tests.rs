@@ -123,3 +123,12 @@ proptest! {
         prop_assert!(RequestHead::parse(text.as_bytes()).is_ok(), "{text:?}");
     }
 }
+
+#[test]
+fn a_form_feed_is_no_blank_around_a_value() {
+    for value in ["a\x0c", "\x0ca", " \x0c", "5 \x0c "] {
+        let head = format!("GET / HTTP/1.1\r\nHost: {value}\r\n\r\n");
+        assert!(RequestHead::parse(head.as_bytes()).is_err(), "{value:?}");
+    }
+    assert!(RequestHead::parse(b"GET / HTTP/1.1\r\nHost:\t a \t\r\n\r\n").is_ok());
+}
