@@ -1,6 +1,7 @@
 //! The work, done by a child process and a pipe: the most that can be had.
 
 use std::io::Read as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,36 @@ impl Bare {
         let mut command = Command::new("head");
         command.args(["-c", &bytes.to_string(), "/dev/zero"]);
         swallow(command, bytes)
+    }
+}
+
+impl Bare {
+    /// Copies a file by two of `cat` and the pipe between them.
+    ///
+    /// # Errors
+    /// If one of them fails.
+    pub fn cat(from: &Path, to: &Path) -> Result<Duration> {
+        let begun = Instant::now();
+        let mut reader = Command::new("cat").arg(from).stdout(Stdio::piped()).spawn()?;
+        let pipe = reader.stdout.take().ok_or("cat has no output")?;
+        let written = Command::new("cat").stdin(pipe).stdout(std::fs::File::create(to)?).status()?;
+        let read = reader.wait()?;
+        let took = begun.elapsed();
+        if read.success() && written.success() {
+            Ok(took)
+        } else {
+            Err(format!("cat ended with {read}, {written}").into())
+        }
+    }
+
+    /// Copies a directory by `cp -a`.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn copy(from: &Path, to: &Path) -> Result<Duration> {
+        let begun = Instant::now();
+        let status = Command::new("cp").arg("-a").args([from, to]).status()?;
+        if status.success() { Ok(begun.elapsed()) } else { Err(format!("cp ended with {status}").into()) }
     }
 }
 

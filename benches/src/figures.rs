@@ -3,10 +3,12 @@
 mod egress;
 mod embedded;
 mod engine;
+mod workspace;
 
 pub use egress::egress;
 pub use embedded::embedded;
 pub use engine::{WATCHED, engine, watched};
+pub use workspace::workspace;
 
 use crate::{Result, Row, Run};
 
@@ -14,4 +16,5 @@ use crate::{Result, Row, Run};
 pub type Group = fn(&Run) -> Result<Vec<Row>>;
 
 /// The groups, by their names.
-pub const GROUPS: [(&str, Group); 3] = [("engine", engine), ("embedded", embedded), ("egress", egress)];
+pub const GROUPS: [(&str, Group); 4] =
+    [("engine", engine), ("embedded", embedded), ("workspace", workspace), ("egress", egress)];

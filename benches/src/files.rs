@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -60,6 +61,42 @@ impl Tree {
             return Err(format!("{files} files of {bytes} bytes came, not {} of {}", self.files, self.bytes).into());
         }
         Ok(())
+    }
+}
+
+/// A repository with one commit.
+#[derive(Debug)]
+pub struct Repository(TempDir);
+
+impl Repository {
+    /// Makes one of so many files of 1 to 3 KB, a hundred to a directory, with all of them in one pack.
+    ///
+    /// # Errors
+    /// The disk's, and git's.
+    pub fn new(files: usize) -> Result<Self> {
+        // Below a system directory, such as /dev, there is no workspace.
+        let directory = tempfile::tempdir()?;
+        for number in 0..files {
+            let folder = directory.path().join("src").join((number / 100).to_string());
+            std::fs::create_dir_all(&folder)?;
+            std::fs::write(
+                folder.join(format!("{number}.txt")),
+                format!("line {number}\n").repeat(100 + number % 150),
+            )?;
+        }
+        let settings = ["-c", "user.name=bench", "-c", "user.email=bench@example.org", "-c", "gc.auto=0"];
+        for arguments in [&["init", "-q"][..], &["add", "."], &["commit", "-qm", "all"], &["repack", "-qad"]] {
+            let status = Command::new("git").arg("-C").arg(directory.path()).args(settings).args(arguments).status()?;
+            if !status.success() {
+                return Err(format!("git {arguments:?} ended with {status}").into());
+            }
+        }
+        Ok(Self(directory))
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        self.0.path()
     }
 }
 

@@ -20,7 +20,7 @@ pub use arena::Arena;
 pub use bare::Bare;
 pub use command::CommandLine;
 pub use engine::{Engine, IMAGE};
-pub use files::{Tree, scratch};
+pub use files::{Repository, Tree, scratch};
 pub use ours::{Ours, Turn};
 pub use raw::Raw;
 pub use run::{Effort, Run};

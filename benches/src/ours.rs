@@ -1,11 +1,11 @@
 //! The work, done in a sandbox.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sandbox_core::policy::{Control, Policy};
-use sandbox_core::{Guest, Runtime, Sandbox, SandboxBuilder, Status, TransferLimits};
+use sandbox_core::{Envelope, Event, EventSink, Guest, Runtime, Sandbox, SandboxBuilder, Status, TransferLimits};
 use sandbox_runtime::{DockerRuntime, EmbeddedOptions, EmbeddedRuntime, HOST_IMAGE};
 use tokio::io::AsyncReadExt as _;
 use tokio::task::JoinSet;
@@ -79,6 +79,19 @@ impl Ours {
         let ended = Instant::now();
         sandbox.destroy().await?;
         came.map(|()| Turn { first_output, destroy: ended.elapsed() })
+    }
+
+    /// Starts a sandbox with a copy of a directory, and destroys it; returns how long the start took from when the copy began.
+    ///
+    /// # Errors
+    /// The sandbox's, and if there was no copy.
+    pub async fn copied(&self, from: &Path) -> Result<Duration> {
+        let clock = Clock::default();
+        let sandbox = self.builder().workspace_copy(from).events(clock.clone()).start().await?;
+        let ended = Instant::now();
+        sandbox.destroy().await?;
+        let begun = clock.0.lock().unwrap_or_else(PoisonError::into_inner).ok_or("nothing was copied")?;
+        Ok(ended.duration_since(begun))
     }
 
     /// Starts so many sandboxes at once, waits for the first output of a program in each of them, and then destroys them;
@@ -177,6 +190,19 @@ impl Ours {
 
 /// Where files go inside.
 const INSIDE: &str = "/home/agent/tree";
+
+/// Remembers when a workspace was begun.
+#[derive(Clone, Debug, Default)]
+struct Clock(Arc<Mutex<Option<Instant>>>);
+
+impl EventSink for Clock {
+    fn record(&self, envelope: &Envelope) -> sandbox_core::Result<()> {
+        if matches!(envelope.event, Event::WorkspacePreparing { .. }) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+        Ok(())
+    }
+}
 
 /// A writer that counts.
 #[derive(Debug)]

@@ -80,7 +80,11 @@ impl Run {
             return Ok(());
         }
         let before = load()?;
-        let mut measured = work().map_err(|error| format!("{name}: {error}"))?;
+        let mut measured = work().map_err(|error| {
+            let causes =
+                std::iter::successors(error.source(), |cause| cause.source()).map(|cause| format!(": {cause}"));
+            format!("{name}: {error}{}", causes.collect::<String>())
+        })?;
         let between = f64::midpoint(before, load()?);
         for row in &mut measured {
             row.set_load(between);

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::{Arena, Bare, Engine, OURS, Ours, Result, Row, Run, Target, Tree, Unit, scratch};
+use crate::{Arena, Bare, Engine, OURS, Ours, Result, Row, Run, Target, Unit};
 
 /// Millions of bytes of output that are taken.
 const STREAM: u32 = 500;
@@ -22,7 +22,6 @@ pub fn engine(run: &Run) -> Result<Vec<Row>> {
         run.figure("start", &mut rows, || start(run, arena))?;
         run.figure("stream", &mut rows, || stream(run, arena))?;
         run.figure("memory", &mut rows, || memory(run))?;
-        run.figure("files", &mut rows, || files(run, arena))?;
         Ok(rows)
     })
 }
@@ -96,29 +95,6 @@ fn memory(run: &Run) -> Result<Vec<Row>> {
         row.of(OURS).push_figure(String::from_utf8(output.stdout)?.trim().parse::<f64>()? / 1024.0);
     }
     Ok(vec![row])
-}
-
-fn files(run: &Run, arena: &Arena) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for (count, bytes, amount, unit, names) in [
-        (1, 200_000_000, 200.0, Unit::MegabytesPerSecond, ["200 MB in", "200 MB out"]),
-        (5_000, 1_000, 5_000.0, Unit::FilesPerSecond, ["5,000 files in", "5,000 files out"]),
-    ] {
-        let [mut up, mut down] = names.map(|name| Row::new(name, unit, &[Target::AtLeastTimes(1.0, "docker")]));
-        let tree = Tree::new(count, bytes)?;
-        for _ in 0..run.times(6) {
-            up.of(OURS).push_rate(amount, arena.block_on(Ours::upload(&arena.sandbox, tree.path()))?);
-            up.of("docker").push_rate(amount, arena.docker.upload(&arena.container, tree.path())?);
-            let to = scratch()?;
-            down.of(OURS).push_rate(amount, arena.block_on(Ours::download(&arena.sandbox, to.path()))?);
-            tree.compare(to.path())?;
-            let to = scratch()?;
-            down.of("docker").push_rate(amount, arena.docker.download(&arena.container, to.path())?);
-            tree.compare(to.path())?;
-        }
-        rows.extend([up, down]);
-    }
-    Ok(rows)
 }
 
 /// Is the client whose memory is watched: prints the most that it ever held, in KiB.
