@@ -24,10 +24,11 @@ pub fn workspace(run: &Run) -> Result<Vec<Row>> {
 }
 
 fn copy(run: &Run, arena: &Arena, embedded: &Ours) -> Result<Vec<Row>> {
-    let repository = Repository::new(if run.effort == Effort::Measured { 20_000 } else { 200 })?;
+    let files = if run.effort == Effort::Measured { 20_000 } else { 200 };
+    let repository = Repository::new(files)?;
     let targets = &[Target::AtMostTimes(1.0, "cp -a")];
-    let names = ["copy of 20,000 files, Docker", "copy of 20,000 files, no engine"];
-    let [mut docker, mut none] = names.map(|name| Row::new(name, Unit::Milliseconds, targets));
+    let row = |place| Row::new(format!("copy of {files} files, {place}"), Unit::Milliseconds, targets);
+    let [mut docker, mut none] = ["Docker", "no engine"].map(row);
     for _ in 0..run.times(7) {
         let to = scratch()?;
         let bare = Bare::copy(repository.path(), &to.path().join("copy"))?;
