@@ -92,8 +92,10 @@ launch() {
             make_user
             mkdir -p "$root"
             docker_options docker-remap
-            # In a network namespace of its own: a daemon without a bridge removes that of any other.
-            spawn docker-remap unshare --net dockerd --bridge none --userns-remap "$user" "${options[@]}"
+            # In a network namespace of its own: a daemon without a bridge removes that of any other. What it calls runsc is
+            # runc, as in an engine that lies.
+            spawn docker-remap unshare --net dockerd --bridge none --userns-remap "$user" \
+                --add-runtime "runsc=$(command -v runc)" "${options[@]}"
             ;;
         docker-rootless)
             need rootlesskit newuidmap
@@ -113,6 +115,13 @@ launch() {
             podman_settings
             # Its monitors write a file where they are started when memory runs out (conmon(8)): a folder of its own.
             spawn podman env --chdir="$root" CONTAINERS_CONF="$state/containers.conf" podman --root "$root/data" --runroot "$root/run" \
+                --tmpdir "$root/tmp" --storage-driver overlay system service --time 0 "$address"
+            ;;
+        podman-gvisor)
+            mkdir -p "$root"
+            podman_settings
+            podman_on_gvisor
+            spawn podman-gvisor env --chdir="$root" CONTAINERS_CONF="$root/containers.conf" podman --root "$root/data" --runroot "$root/run" \
                 --tmpdir "$root/tmp" --storage-driver overlay system service --time 0 "$address"
             ;;
         podman-rootless)
@@ -190,11 +199,25 @@ docker_options() {
 # filter of system calls inside, and to make no network, which it cannot where Docker makes none either.
 gvisor_settings() {
     local runsc
-    runsc=$(command -v runsc || printf '%s\n' "$state/runsc/usr/bin/runsc")
-    [[ -x $runsc ]] || die "runsc is not on the PATH: run scripts/install"
+    find_runsc
     cat >"$root/daemon.json" <<JSON
 {"runtimes": {"runsc": {"path": "$runsc", "runtimeArgs": ["--oci-seccomp", "--network=none"]}}}
 JSON
+}
+
+find_runsc() {
+    runsc=$(command -v runsc || printf '%s\n' "$state/runsc/usr/bin/runsc")
+    [[ -x $runsc ]] || die "runsc is not on the PATH: run scripts/install"
+}
+
+# Podman 4.3 has no file for what a runtime is told beside: a program in its place tells it.
+podman_on_gvisor() {
+    local runsc
+    find_runsc
+    printf '#!/bin/sh\nexec %q --oci-seccomp --network=none "$@"\n' "$runsc" >"$root/runsc"
+    chmod 755 "$root/runsc"
+    sed 's/^runtime = .*/runtime = "runsc"/' "$state/containers.conf" >"$root/containers.conf"
+    printf '[engine.runtimes]\nrunsc = ["%s"]\n' "$root/runsc" >>"$root/containers.conf"
 }
 
 # Podman raises limits to what it thinks is usual, which fails without CAP_SYS_RESOURCE, and crun refuses control

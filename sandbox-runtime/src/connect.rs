@@ -27,6 +27,7 @@ pub async fn connect_for(endpoint: Endpoint, isolation: Isolation) -> Result<Arc
     Ok(match engine.product() {
         Product::Docker if isolation == Isolation::Gvisor => Arc::new(DockerRuntime { engine }.with_gvisor()),
         Product::Docker => Arc::new(DockerRuntime { engine }),
+        Product::Podman if isolation == Isolation::Gvisor => Arc::new(PodmanRuntime { engine }.with_gvisor()),
         Product::Podman => Arc::new(PodmanRuntime { engine }),
     })
 }

@@ -116,7 +116,7 @@ impl Engine {
     pub(crate) async fn create(&self, spec: &SandboxSpec, wiring: &Wiring) -> Result<ContainerId> {
         let made = match self.product {
             Product::Docker => self.create_by_docker(spec, wiring).await,
-            Product::Podman => podman::create(&self.endpoint, spec, wiring).await,
+            Product::Podman => podman::create(&self.endpoint, spec, wiring, self.transport, self.isolation).await,
         };
         made.map_err(|answer| {
             let is_about_a_path = answer.status() == Some(400) || answer.message().contains(NO_FILE);
@@ -172,7 +172,7 @@ impl Engine {
                 let inspected = self.docker.inspect_container(container.as_str(), None::<InspectContainerOptions>);
                 within(&self.endpoint, INSPECT, what, inspected).await
             }
-            Product::Podman => podman::inspect(&self.endpoint, what, container).await,
+            Product::Podman => podman::inspect(&self.endpoint, what, container, self.isolation).await,
         }
     }
 

@@ -33,6 +33,17 @@ impl PodmanRuntime {
     pub async fn connect(endpoint: Endpoint) -> Result<Self> {
         engine::connect(endpoint, Some(Product::Podman)).await.map(|engine| Self { engine })
     }
+
+    /// Runs sandboxes on gVisor, a kernel of their own, where that is the runtime of all the engine's containers (`runtime =
+    /// "runsc"` below `[engine]`, containers.conf(5)); where it is not,
+    /// [`Control::Isolation`](sandbox_policy::Control::Isolation) is reported as unsupported, and nothing is started.
+    ///
+    /// Guests are spoken to over the engine's own connection, and the other controls are reported anew.
+    #[must_use]
+    pub fn with_gvisor(mut self) -> Self {
+        self.engine.isolate();
+        self
+    }
 }
 
 engine::runtime_of_an_engine!(PodmanRuntime);

@@ -199,6 +199,7 @@ macro_rules! contract {
             a_missing_workspace_is_named
             a_policy_that_denies_touches_nothing
             a_signal_reaches_the_program
+            a_spin_has_no_more_than_its_share_of_the_processors
             a_start_that_is_given_up_leaves_nothing
             a_terminal_has_a_size_that_can_change
             a_terminal_that_is_dropped_hangs_up

@@ -83,7 +83,7 @@ pub(crate) async fn connect(endpoint: Endpoint, wanted: Option<Product>) -> Resu
     Ok(Engine {
         product,
         capabilities: capabilities.with(Control::Isolation, gvisor::without(product)),
-        gvisor: Gvisor::find(file_system, &info),
+        gvisor: Gvisor::find(product, file_system, &info),
         isolation: Isolation::Standard,
         granted: report.map_or_else(|| state::DOCKER_GRANTS.map(str::to_owned).to_vec(), |report| report.granted()),
         architecture: probe::image_architecture(info.architecture.as_deref().unwrap_or_default()).to_owned(),

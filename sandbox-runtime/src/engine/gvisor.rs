@@ -17,6 +17,7 @@ pub(super) use cgroup::limits_of;
 /// gVisor, as an engine knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Gvisor {
+    product: Product,
     /// What the engine calls it, if it knows it.
     runtime: Option<String>,
     /// What the engine has it told each time, beside what it is told of a container.
@@ -26,9 +27,11 @@ pub(crate) struct Gvisor {
 }
 
 impl Gvisor {
-    /// Looks for it among an engine's runtimes.
-    pub(super) fn find(file_system: FileSystem, info: &SystemInfo) -> Self {
-        let runtimes = info.runtimes.iter().flatten();
+    /// Looks for it among an engine's runtimes. Podman's service takes the same for all its containers, and lists some that it
+    /// does not have.
+    pub(super) fn find(product: Product, file_system: FileSystem, info: &SystemInfo) -> Self {
+        let is_used = |name: &str| product == Product::Docker || info.default_runtime.as_deref() == Some(name);
+        let runtimes = info.runtimes.iter().flatten().filter(|(name, _)| is_used(name));
         let found = runtimes
             .filter(|(name, runtime)| {
                 let program = runtime.path.as_deref().and_then(|path| path.rsplit('/').next());
@@ -43,6 +46,7 @@ impl Gvisor {
             None
         };
         Self {
+            product,
             runtime: found.map(|(name, _)| name.clone()),
             arguments: found.and_then(|(_, runtime)| runtime.runtime_args.clone()).unwrap_or_default(),
             out_of_sight,
@@ -57,11 +61,19 @@ impl Gvisor {
     /// Reports on each control under gVisor, on an engine that enforces these without it.
     pub(super) fn capabilities(&self, engine: &Capabilities) -> Capabilities {
         let isolation = match &self.runtime {
-            None => unsupported("the engine has no runtime runsc", INSTALL),
+            None => match self.product {
+                Product::Docker => unsupported("the engine has no runtime runsc", INSTALL),
+                Product::Podman => without(Product::Podman),
+            },
             Some(name) => by(&format!("gVisor, the engine's runtime {name}")),
         };
         let seccomp = if self.is_told("oci-seccomp") {
             by("gVisor, which applies the profile to what runs inside")
+        } else if self.product == Product::Podman {
+            unsupported(
+                "Podman does not say what it tells gVisor, which filters no system call of what runs inside unless it is told to",
+                "use Docker with gVisor, or waive seccomp: gVisor's own kernel answers the calls",
+            )
         } else {
             unsupported(
                 "gVisor filters no system call of what runs inside unless it is told to",
@@ -117,9 +129,8 @@ pub(super) fn without(product: Product) -> Support {
             "have them run on gVisor: `--isolation gvisor`, or `DockerRuntime::with_gvisor`",
         ),
         Product::Podman => unsupported(
-            "the host's kernel answers the system calls of Podman's sandboxes, whose service takes no other runtime for one \
-             container",
-            "use Docker with gVisor as its runtime runsc",
+            "the host's kernel answers the system calls of Podman's sandboxes, whose service takes one runtime for all of them",
+            "start Podman's service with `runtime = \"runsc\"` below [engine] of its containers.conf, or use Docker with gVisor",
         ),
     }
 }
@@ -163,7 +174,7 @@ mod tests {
     }
 
     fn find(file_system: FileSystem, runtimes: &[(&str, &str, &[&str])]) -> Gvisor {
-        Gvisor::find(file_system, &info(runtimes))
+        Gvisor::find(Product::Docker, file_system, &info(runtimes))
     }
 
     #[test]
@@ -178,6 +189,17 @@ mod tests {
             assert_eq!(found.runtime.as_deref(), name);
             assert_eq!(found.capabilities(&engine()).is_enforced(Control::Isolation), name.is_some());
         }
+    }
+
+    #[test]
+    fn podmans_is_the_one_that_it_uses_for_all() {
+        let lists = |default: &str| SystemInfo {
+            default_runtime: Some(default.to_owned()),
+            ..info(&[("runc", "/usr/bin/runc", &[]), ("runsc", "/usr/bin/runsc", &[])])
+        };
+        let lacks = |default| lacking(&Gvisor::find(Product::Podman, FileSystem::Shared, &lists(default)), &engine());
+        assert_eq!(lacks("runsc"), [Control::Disk, Control::Seccomp]);
+        assert_eq!(lacks("runc"), [Control::Disk, Control::Isolation, Control::Seccomp]);
     }
 
     #[test]

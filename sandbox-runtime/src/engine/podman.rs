@@ -8,7 +8,7 @@ mod create;
 
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
 use sandbox_core::{ContainerId, Error, ErrorKind, LABEL_SANDBOX, Result, RuntimeInfo};
-use sandbox_policy::{Capabilities, Control, Support};
+use sandbox_policy::{Capabilities, Control, Isolation, Support};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -20,11 +20,13 @@ use super::{Endpoint, INSPECT, raw};
 
 pub(crate) use create::create;
 
-/// Looks at a container.
+/// Looks at a container. Where it should be on gVisor, Podman is asked in its own words whose container it is: Docker's
+/// field for that holds the same word always.
 pub(crate) async fn inspect(
     endpoint: &Endpoint,
     what: &str,
     container: &ContainerId,
+    isolation: Isolation,
 ) -> Result<ContainerInspectResponse, Answer> {
     let id = container.as_str();
     if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte)) {
@@ -33,6 +35,12 @@ pub(crate) async fn inspect(
     let mut answer = raw::get(endpoint, INSPECT, what, &format!("/v1.41/containers/{id}/json")).await?;
     if let Some(status) = answer.pointer_mut("/State/Status") {
         put_into_dockers_words(status);
+    }
+    if isolation == Isolation::Gvisor {
+        let own = raw::get(endpoint, INSPECT, what, &format!("/v4.0.0/libpod/containers/{id}/json")).await?;
+        if let (Some(runtime), Some(said)) = (own.get("OCIRuntime"), answer.pointer_mut("/HostConfig/Runtime")) {
+            *said = runtime.clone();
+        }
     }
     parse(answer, "what it says of a container").map_err(Answer::from)
 }
@@ -274,7 +282,8 @@ mod tests {
     #[tokio::test]
     async fn an_id_that_would_be_another_question_is_not_asked() {
         for id in ["", "x/y", "x?a=b", "x HTTP/1.0", "x\r\n"] {
-            let answer = inspect(&Endpoint::Unix("/nowhere".into()), "look", &ContainerId::new(id)).await.unwrap_err();
+            let (nowhere, named) = (Endpoint::Unix("/nowhere".into()), ContainerId::new(id));
+            let answer = inspect(&nowhere, "look", &named, Isolation::Standard).await.unwrap_err();
             assert_eq!(answer.into_error().kind(), ErrorKind::InvalidInput, "{id:?}");
         }
     }

@@ -79,6 +79,11 @@ pub(crate) mod fixture {
         on(engine::podman("SANDBOX_TEST_PODMAN").await)
     }
 
+    /// gVisor, as the runtime of all that this Podman has.
+    pub(crate) async fn podman_gvisor() -> Fixture {
+        on(engine::podman("SANDBOX_TEST_PODMAN_GVISOR").await.with_gvisor())
+    }
+
     pub(crate) async fn podman_rootless() -> Fixture {
         on(engine::podman("SANDBOX_TEST_PODMAN_ROOTLESS").await)
     }
@@ -153,6 +158,12 @@ mod docker_rootless {
 
 mod podman {
     use super::fixture::podman as fixture;
+
+    sandbox_core::contract!(fixture);
+}
+
+mod podman_gvisor {
+    use super::fixture::podman_gvisor as fixture;
 
     sandbox_core::contract!(fixture);
 }

@@ -1,6 +1,6 @@
 //! Whole sandboxes on Docker, beyond the contract: odd images, the promises of `maximum`, and what a killed owner leaves.
 
-use sandbox_core::policy::{Control, Policy, PullRule};
+use sandbox_core::policy::{Control, Isolation, Policy, PullRule};
 use sandbox_core::testkit::FakeRuntime;
 use sandbox_core::testkit::contract::Fixture;
 use sandbox_core::{
@@ -139,4 +139,24 @@ async fn a_run_root_that_does_not_exist_has_nothing_to_reap() {
     let nowhere = RunRoot::new(fixture.run_root.path().join("nowhere"));
     let reaped = reap(&*fixture.runtime, &nowhere).await.unwrap();
     assert_eq!((reaped.removed.len(), reaped.kept.len()), (0, 0));
+}
+
+/// What the engine calls `runsc` there is `runc`: it takes the word for it and runs the container on the host's kernel.
+#[tokio::test]
+async fn an_engine_whose_gvisor_is_none_is_caught() {
+    let fixture = fixture::docker_remap().await;
+    let honest = engine::docker("SANDBOX_TEST_DOCKER_REMAP").await;
+    assert!(!honest.capabilities().is_enforced(Control::Isolation));
+    let runtime = honest.with_gvisor();
+    assert!(runtime.capabilities().is_enforced(Control::Isolation), "{:?}", runtime.capabilities());
+    let policy = Control::ALL
+        .iter()
+        .filter(|control| !runtime.capabilities().is_enforced(**control))
+        .fold(Policy::standard(), |policy, control| policy.with_waived(*control));
+    let fixture = Fixture { runtime: std::sync::Arc::new(runtime), ..fixture };
+    let builder = fixture.builder().policy(policy.with_isolation(Isolation::Gvisor));
+    let error = builder.start().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Attestation, "{error:?}");
+    assert!(error.to_string().contains("isolation") && error.residue().is_empty(), "{error:?}");
+    assert_eq!(fixture.run_root.sandboxes().unwrap(), []);
 }

@@ -1,9 +1,11 @@
 //! What is in force inside, by witnesses other than the guest's own report.
 
+use std::path::Path;
 use std::time::Duration;
 
 use sandbox_policy::{ByteSize, Control, CpuCount, Isolation, LimitsRequest, OpenFiles, ProcessCount};
 
+use super::refusals::unenforceable;
 use super::{Fixture, text};
 use crate::{Event, Status, Verdict, testkit::Recorder};
 
@@ -52,6 +54,62 @@ pub async fn limits_are_in_force_inside(fixture: &Fixture) {
     if holds(Control::Memory) && !is_seen {
         memory_is_not_had(fixture).await;
     }
+}
+
+pub async fn a_spin_has_no_more_than_its_share_of_the_processors(fixture: &Fixture) {
+    let limits = LimitsRequest { cpus: Some(CpuCount::from_millis(SHARE).unwrap()), ..LimitsRequest::default() };
+    if fixture.lacks(Control::Cpu) {
+        let policy = fixture.policy_for(&[Control::Cpu]);
+        let error = fixture.builder().policy(policy).limits(limits).start().await.unwrap_err();
+        assert_eq!(unenforceable(&error), [Control::Cpu]);
+        return;
+    }
+    let sandbox = fixture.builder().limits(limits).start().await.unwrap();
+    let spin = "import os, resource, signal, time\n\
+                def spinner():\n  child = os.fork()\n  while child == 0: pass\n  return child\n\
+                began = time.monotonic()\n\
+                children = [spinner() for _ in range(4)]\n\
+                time.sleep(2)\n\
+                for child in children: os.kill(child, signal.SIGKILL); os.waitpid(child, 0)\n\
+                used = resource.getrusage(resource.RUSAGE_CHILDREN)\n\
+                print(int(1000 * (used.ru_utime + used.ru_stime)), int(1000 * (time.monotonic() - began)))";
+    let outside = match fixture.runtime.isolation() {
+        // It counts time of its own, so what it uses of the host's is looked at there.
+        Isolation::Gvisor => fixture.runtime.state(sandbox.container()).await.unwrap().pid,
+        Isolation::Standard => None,
+    };
+    let before = outside.map(used_by_the_group_around);
+    let said = text(&sandbox, &format!("python3 -c '{spin}'")).await;
+    let numbers: Vec<u64> = said.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    let [inside, elapsed] = numbers[..] else { panic!("{said:?}") };
+    let used = match outside.zip(before) {
+        Some((pid, before)) => used_by_the_group_around(pid) - before,
+        None => inside,
+    };
+    // A period may have begun with what was left of its quota, and one may end over it by a slice.
+    let allowed = elapsed * u64::from(SHARE) / 1000;
+    assert!(used <= allowed + allowed / 4 + 150, "{used} ms of {elapsed} ms, where {allowed} are allowed");
+    assert!(used > 0, "nothing spun");
+    sandbox.destroy().await.unwrap();
+}
+
+/// Milliseconds of a processor that the control group of a process on the host has used.
+fn used_by_the_group_around(pid: u32) -> u64 {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let group = |controller: &str| {
+        groups.lines().find_map(|line| {
+            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+            controllers.split(',').any(|name| name == controller).then(|| path.trim_start_matches('/').to_owned())
+        })
+    };
+    let root = Path::new("/sys/fs/cgroup");
+    if let Some(path) = group("cpuacct") {
+        let text = std::fs::read_to_string(root.join("cpuacct").join(path).join("cpuacct.usage")).unwrap();
+        return text.trim().parse::<u64>().unwrap() / 1_000_000;
+    }
+    let text = std::fs::read_to_string(root.join(group("").unwrap()).join("cpu.stat")).unwrap();
+    let used = text.lines().find_map(|line| line.strip_prefix("usage_usec ")).unwrap();
+    used.parse::<u64>().unwrap() / 1000
 }
 
 /// To the host's kernel all inside is gVisor's: who takes more than there is is ended, and with it the sandbox may be.
@@ -122,6 +180,9 @@ pub async fn the_attestation_says_what_was_asked(fixture: &Fixture) {
     assert!(recorder.events().contains(&Event::Attested { enforced: holding, waived }));
     sandbox.destroy().await.unwrap();
 }
+
+/// Thousandths of a processor that four programs share which could use four.
+const SHARE: u32 = 200;
 
 /// Processes and threads that the sandbox may have.
 const PROCESSES: u32 = 60;

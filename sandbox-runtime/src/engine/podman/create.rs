@@ -10,28 +10,36 @@
 
 use std::path::Path;
 
-use sandbox_core::{ContainerId, Result, Wiring};
+use sandbox_core::{ContainerId, Result, Transport, Wiring};
+use sandbox_guest::relay;
 use sandbox_guest::wire::{GUEST_DIRECTORY, GUEST_PROGRAM};
-use sandbox_policy::{Access, Limits, SandboxSpec};
+use sandbox_policy::{Access, Isolation, Limits, SandboxSpec};
 use serde_json::{Value, json};
 
 use super::super::create::{CPU_PERIOD, HOSTS, HOSTS_TARGET, SHARED_MEMORY, signed, utf8, write, write_hosts};
 use super::super::error::{Answer, senseless};
-use super::super::{CREATE, Endpoint, raw};
+use super::super::{CREATE, Endpoint, gvisor, raw};
 use crate::{hidden, seccomp};
 
 /// Makes a container.
-pub(crate) async fn create(endpoint: &Endpoint, spec: &SandboxSpec, wiring: &Wiring) -> Result<ContainerId, Answer> {
+pub(crate) async fn create(
+    endpoint: &Endpoint,
+    spec: &SandboxSpec,
+    wiring: &Wiring,
+    transport: Transport,
+    isolation: Isolation,
+) -> Result<ContainerId, Answer> {
     write_hosts(&wiring.guest_directory).await?;
     // Podman reads the profile from a file; the container sees it, and cannot write it.
     write(&wiring.guest_directory.join(SECCOMP), seccomp::profile()).await?;
-    let body = body(spec, wiring)?;
+    let body = body(spec, wiring, transport, isolation)?;
     let made = raw::post(endpoint, CREATE, "create the container", "/v4.0.0/libpod/containers/create", &body).await?;
     let id = made.get("Id").and_then(Value::as_str);
     id.map(ContainerId::new).ok_or_else(|| senseless("a container was made and has no id").into())
 }
 
-fn body(spec: &SandboxSpec, wiring: &Wiring) -> Result<Value> {
+fn body(spec: &SandboxSpec, wiring: &Wiring, transport: Transport, isolation: Isolation) -> Result<Value> {
+    let relayed = transport == Transport::Relay;
     // A quota of the disk and a read-only root are reported as unsupported; open files and the lifetime are the guest's.
     let Limits { cpus, memory, disk: _, processes, open_files: _, lifetime: _ } = spec.limits();
     let memory = signed("memory", memory.bytes())?;
@@ -48,8 +56,21 @@ fn body(spec: &SandboxSpec, wiring: &Wiring) -> Result<Value> {
     for cover in &wiring.covers {
         mounts.push(bind("workspace", &cover.source, &cover.target, cover.access)?);
     }
-    let capabilities: Vec<String> = spec.capabilities().iter().map(|name| format!("CAP_{name}")).collect();
     let own = json!({ "nsmode": "private" });
+    // Podman makes `/dev/shm` on the host and mounts it from there, which to gVisor is a directory of the host like any other:
+    // there the namespace has none of Podman's, and gVisor makes its own.
+    let (processes, ipc, shared) = if isolation == Isolation::Gvisor {
+        mounts.push(json!({
+            "type": "tmpfs",
+            "source": "tmpfs",
+            "destination": "/dev/shm",
+            "options": ["rw", "nosuid", "nodev", "noexec", "mode=1777", format!("size={SHARED_MEMORY}")],
+        }));
+        (gvisor::processes_around(processes.get()), json!({ "nsmode": "none" }), None)
+    } else {
+        (i64::from(processes.get()), own.clone(), Some(SHARED_MEMORY))
+    };
+    let capabilities: Vec<String> = spec.capabilities().iter().map(|name| format!("CAP_{name}")).collect();
     let labels: serde_json::Map<String, Value> =
         wiring.labels().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
     Ok(json!({
@@ -59,11 +80,11 @@ fn body(spec: &SandboxSpec, wiring: &Wiring) -> Result<Value> {
         "hostname": "sandbox",
         "user": "0:0",
         "entrypoint": [format!("{GUEST_DIRECTORY}/{GUEST_PROGRAM}")],
-        "command": [],
+        "command": if relayed { vec![relay::ARGUMENT] } else { Vec::new() },
         "work_dir": "/",
         "env": {},
         "httpproxy": false,
-        "stdin": false,
+        "stdin": relayed,
         "terminal": false,
         "init": false,
         "stop_signal": SIGKILL,
@@ -79,17 +100,17 @@ fn body(spec: &SandboxSpec, wiring: &Wiring) -> Result<Value> {
         "seccomp_profile_path": utf8("run directory", &directory.join(SECCOMP))?,
         "mask": hidden::MASKED,
         "mounts": mounts,
-        "shm_size": SHARED_MEMORY,
+        "shm_size": shared,
         "netns": { "nsmode": "none" },
         "cgroupns": own,
-        "ipcns": own,
+        "ipcns": ipc,
         "pidns": own,
         "utsns": own,
         "resource_limits": {
             // Memory and swap together: so there is no swap.
             "memory": { "limit": memory, "swap": memory },
             "cpu": { "period": CPU_PERIOD, "quota": i64::from(cpus.millis()).saturating_mul(CPU_PERIOD) / 1_000 },
-            "pids": { "limit": processes.get() },
+            "pids": { "limit": processes },
         },
     }))
 }
