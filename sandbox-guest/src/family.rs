@@ -31,6 +31,9 @@ const MAX_CHASE: Duration = Duration::from_secs(2);
 /// takes longer.
 const MAX_END: Duration = Duration::from_secs(5);
 
+/// How long the end of a child that was killed is waited for before its siblings are looked at again.
+const MOMENT: Duration = Duration::from_millis(1);
+
 /// How long one wait for a child's end lasts.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -128,13 +131,17 @@ impl Family {
                 if self.reap_all() == Children::None {
                     return Children::None;
                 }
-                match children() {
-                    Ok(found) if !found.is_empty() && Instant::now() < patient => {
-                        self.signal_all(&found, Signal::KILL, patient);
-                    }
+                let found = match children() {
+                    Ok(found) if !found.is_empty() && Instant::now() < patient => found,
                     _ => break,
+                };
+                self.signal_all(&found, Signal::KILL, patient);
+                // Who forks on is not waited for; who was killed already has only to be reaped, which a signal tells.
+                let mut is_chase = false;
+                for process in &found {
+                    is_chase |= killed.insert(process.pid);
                 }
-                wait_for_child(&signals, Duration::ZERO);
+                wait_for_child(&signals, if is_chase { Duration::ZERO } else { MOMENT });
             }
             outrun |= fresh && Instant::now() >= patient;
             wait_for_child(&signals, if fresh { LOOK_AGAIN } else { LOOK_AGAIN * 10 });
