@@ -3,58 +3,97 @@
 //! Invariant: what is copied is named here, and every user of the machine may read it. The rest of `/etc`, every home
 //! and all of `/var` are not there.
 
+mod copies;
+mod inventory;
+
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sandbox_core::Result;
 
 use super::images::Unpacked;
 use super::removal::remove;
 use super::store::{Store, unusable};
+use copies::Copy;
+use inventory::Inventory;
 
 /// The image that is the machine itself: its name, and its id.
 pub const HOST_IMAGE: &str = "host";
 
-/// The directories that were made for it, one for each agent; they go with the runtime.
+/// The copies that this process uses. They lie in the store under the name of their content, where every process finds
+/// those of the others, and are shared by all sandboxes, which only read them.
 #[derive(Debug, Default)]
 pub(super) struct HostImage {
-    made: Mutex<HashMap<(u32, u32), PathBuf>>,
+    used: Mutex<HashMap<(u32, u32), Vec<Used>>>,
+}
+
+/// A copy that is in use.
+#[derive(Debug)]
+struct Used {
+    copy: Copy,
+    /// What it was made of, and when that was last compared.
+    inventory: Inventory,
+    looked: Instant,
 }
 
 impl HostImage {
-    /// Makes the image's own files for an agent, once.
+    /// Gives the image's own files for an agent, as they are in `/etc` now.
     pub(super) fn provide(&self, store: &Store, agent: (u32, u32)) -> Result<Unpacked> {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let rootfs = if let Some(rootfs) = made.get(&agent) {
-            rootfs.clone()
-        } else {
-            let rootfs = store.temporary_path()?;
-            if let Err(error) = make(&rootfs, agent) {
-                // What cannot be removed now is swept later.
-                let _ = remove(&rootfs);
-                return Err(unusable(&rootfs, error));
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        // Earlier ones are kept: sandboxes that run may show them.
+        let used = used.entry(agent).or_default();
+        if used.last().is_none_or(|last| last.looked.elapsed() >= LOOK_AGAIN) {
+            let looked = Instant::now();
+            let inventory = Inventory::take(agent).map_err(|error| unusable(&store.hosts(), error))?;
+            match used.last_mut() {
+                Some(last) if last.inventory == inventory => last.looked = looked,
+                _ => {
+                    let (copy, inventory) = find_or_make(store, inventory, agent)?;
+                    used.push(Used { copy, inventory, looked });
+                }
             }
-            made.insert(agent, rootfs.clone());
-            rootfs
-        };
+        }
+        let rootfs = used.last().map(|last| last.copy.path().to_owned()).unwrap_or_default();
         let is_tree = |path: &&str| fs::symlink_metadata(path).is_ok_and(|data| data.is_dir());
         let trees = TREES.into_iter().filter(is_tree).map(PathBuf::from).collect();
         Ok(Unpacked { rootfs, trees, environment: Vec::new(), user: None })
     }
 }
 
-impl Drop for HostImage {
-    fn drop(&mut self) {
-        let made = self.made.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for path in made.values() {
+/// Finds the copy that was made of an inventory, or makes it.
+fn find_or_make(store: &Store, mut inventory: Inventory, agent: (u32, u32)) -> Result<(Copy, Inventory)> {
+    let own = |error| unusable(&store.hosts(), error);
+    for _ in 0..MAX_ATTEMPTS {
+        if let Some(copy) = Copy::find(store, &inventory.name()).map_err(own)? {
+            return Ok((copy, inventory));
+        }
+        let fresh = store.temporary_path()?;
+        let made = make(&fresh, agent).and_then(|()| Inventory::take(agent)).map_err(|error| unusable(&fresh, error));
+        let made = made.and_then(|after| {
+            if after != inventory {
+                // It changed meanwhile.
+                inventory = after;
+                return Ok(None);
+            }
+            Copy::keep(store, &fresh, &inventory.name()).map_err(own)
+        });
+        match made {
+            Ok(Some(copy)) => return Ok((copy, inventory)),
             // What cannot be removed now is swept later.
-            let _ = remove(path);
+            Ok(None) => drop(remove(&fresh)),
+            Err(error) => {
+                let _ = remove(&fresh);
+                return Err(error);
+            }
         }
     }
+    Err(unusable(Path::new("/etc"), io::Error::other("its files do not stay as they are")))
 }
 
 fn make(root: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
@@ -83,18 +122,26 @@ fn make(root: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
         }
         copy(&from, &to, &mut left)?;
     }
-    for entry in fs::read_dir("/etc")? {
-        let name = entry?.file_name();
-        if PREFIXES.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
-            copy(&Path::new("/etc").join(&name), &root.join("etc").join(&name), &mut left)?;
-        }
+    for name in prefixed()? {
+        copy(&Path::new("/etc").join(&name), &root.join("etc").join(&name), &mut left)?;
     }
-    let shell = if Path::new("/bin/bash").exists() { "/bin/bash" } else { "/bin/sh" };
+    let shell = shell();
     let nobody = "65534:65534:nobody:/nonexistent:/usr/sbin/nologin";
     let users = format!("root:x:0:0:root:/root:{shell}\nagent:x:{uid}:{gid}::{HOME}:{shell}\nnobody:x:{nobody}\n");
     write(&root.join("etc/passwd"), &users)?;
     write(&root.join("etc/group"), &format!("root:x:0:\ntty:x:5:\nagent:x:{gid}:\nnogroup:x:65534:\n"))?;
     write(&root.join("etc/nsswitch.conf"), NAMES)
+}
+
+/// What is in `/etc` and bears a version.
+fn prefixed() -> io::Result<Vec<OsString>> {
+    let names = fs::read_dir("/etc")?.map(|entry| entry.map(|entry| entry.file_name()));
+    let is_wanted = |name: &OsString| PREFIXES.iter().any(|prefix| name.to_string_lossy().starts_with(prefix));
+    names.filter(|name| name.as_ref().map_or(true, is_wanted)).collect()
+}
+
+fn shell() -> &'static str {
+    if Path::new("/bin/bash").exists() { "/bin/bash" } else { "/bin/sh" }
 }
 
 /// Makes a directory with these bits, whatever the mask is.
@@ -207,6 +254,12 @@ const NAMES: &str = "passwd: files\ngroup: files\nhosts: files\nservices: files\
 const MAX_ENTRIES: usize = 50_000;
 const MAX_FILE: u64 = 64 << 20;
 
+/// How long a look at `/etc` holds.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often what is copied may change under the copy, or be removed before it is held.
+const MAX_ATTEMPTS: u32 = 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,16 +293,28 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let me = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        let host = HostImage::default();
-        let image = host.provide(&store, me).unwrap();
-        assert_eq!(host.provide(&store, me).unwrap(), image);
+        let image = HostImage::default().provide(&store, me).unwrap();
+        assert_eq!(HostImage::default().provide(&store, me).unwrap(), image, "another process finds the same");
         assert!(image.trees.contains(&PathBuf::from("/usr")));
         let users = fs::read_to_string(image.rootfs.join("etc/passwd")).unwrap();
         assert_eq!(users.lines().count(), 3, "{users}");
         for secret in ["etc/shadow", "etc/gshadow", "etc/ssl/private", "etc/ssh", "etc/pip.conf", "etc/npmrc"] {
             assert!(!image.rootfs.join(secret).exists(), "{secret}");
         }
-        drop(host);
-        assert!(!image.rootfs.exists());
+        assert!(image.rootfs.starts_with(store.hosts()));
+    }
+
+    #[test]
+    fn a_copy_is_made_once_and_another_for_another_agent() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let me = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let inventory = Inventory::take(me).unwrap();
+        let (copy, _) = find_or_make(&store, inventory.clone(), me).unwrap();
+        let made = fs::metadata(copy.path()).unwrap().ino();
+        let (again, _) = find_or_make(&store, inventory.clone(), me).unwrap();
+        assert_eq!(fs::metadata(again.path()).unwrap().ino(), made);
+        assert_ne!(Inventory::take((me.0, me.1 + 1)).unwrap().name(), inventory.name());
+        assert_eq!(fs::read_dir(store.hosts()).unwrap().count(), 1);
     }
 }

@@ -5,6 +5,7 @@
 //! STATE/images/ID/     an unpacked image, named by the digest of its archive
 //! STATE/names/         which name means which image
 //! STATE/templates/     empty file systems to copy
+//! STATE/hosts/         the own files of the image `host`, each copy named by what it was made of
 //! STATE/containers/NAME/record.json    a container
 //! STATE/containers/NAME/scratch/       where its launch gathers the parts
 //! STATE/temporary/     what is being made, each thing named by the process that makes it
@@ -41,7 +42,9 @@ impl Store {
                 .with_hint(format!("make it a directory of user {user} with mode 0700, or name another")));
         }
         let store = Self { root };
-        for path in [store.images(), store.names(), store.templates(), store.containers(), store.temporary()] {
+        for path in
+            [store.images(), store.names(), store.templates(), store.hosts(), store.containers(), store.temporary()]
+        {
             match DirBuilder::new().mode(0o700).create(&path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(unusable(&path, error)),
                 _ => {}
@@ -65,6 +68,10 @@ impl Store {
 
     pub(super) fn templates(&self) -> PathBuf {
         self.root.join("templates")
+    }
+
+    pub(super) fn hosts(&self) -> PathBuf {
+        self.root.join("hosts")
     }
 
     pub(super) fn containers(&self) -> PathBuf {
