@@ -1,5 +1,6 @@
 //! Where work is checked before any repository of the host has it.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,13 +10,31 @@ use tokio::io::AsyncWrite;
 use super::git::{self, ObjectId, QUICK};
 use super::{Commit, HostRepository, Rendering, WorkLimits};
 use crate::guest::Kept;
-use crate::{Error, ErrorKind, Process, Result, Status};
+use crate::{Error, ErrorKind, Liveness, Owner, Process, Result, Status};
 
 /// The reference that holds the work in quarantine.
 pub(super) const WORK: &str = "refs/heads/work";
 
 /// Bytes of what git inside complains of that are kept.
 const MAX_COMPLAINT: usize = 64 << 10;
+
+/// How the names of quarantines begin that lie beside objects.
+const PREFIX: &str = "sandbox-quarantine-";
+
+/// Removes the quarantines of processes that are provably gone.
+fn sweep(directory: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.rsplit_once(','));
+        let owner = owner.and_then(|(owner, _)| owner.replace(',', " ").parse::<Owner>().ok());
+        if owner.is_some_and(|owner| owner.liveness() == Liveness::Gone) {
+            // Who shares the repository may have made it, or be removing it too; a link is removed and not followed.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    Ok(())
+}
 
 /// A bare repository with nothing in it but what came, and with a view of the host's objects. It goes away when dropped.
 #[derive(Debug)]
@@ -27,11 +46,10 @@ impl Quarantine {
     /// Makes one beside the objects of the repository that the work is for.
     pub(super) async fn new(host: &HostRepository) -> Result<Self> {
         let failed = |error| Error::io("cannot make a quarantine", error);
-        Self::of(
-            host,
-            tempfile::Builder::new().prefix("sandbox-quarantine-").tempdir_in(host.directory()).map_err(failed)?,
-        )
-        .await
+        sweep(host.directory()).map_err(failed)?;
+        // Its name says whose it is, since a killed process removes nothing.
+        let prefix = format!("{PREFIX}{},", Owner::current()?.to_string().replace(' ', ","));
+        Self::of(host, tempfile::Builder::new().prefix(&prefix).tempdir_in(host.directory()).map_err(failed)?).await
     }
 
     /// Makes one in a directory of the host's own, for a repository that is only read.

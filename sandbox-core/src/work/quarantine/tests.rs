@@ -128,6 +128,32 @@ async fn work_lands_under_its_own_name_and_touches_nothing_else() {
 }
 
 #[tokio::test]
+async fn what_a_killed_process_left_is_removed_and_nothing_else() {
+    let host = repository();
+    let repository = HostRepository::open(host.path(), &[]).unwrap();
+    let me = Owner::current().unwrap();
+    let named = |owner: &Owner| format!("{PREFIX}{},x", owner.to_string().replace(' ', ","));
+    let make = |name: &str| {
+        let path = repository.directory().join(name);
+        std::fs::create_dir_all(path.join("objects")).unwrap();
+        path
+    };
+    let dead = make(&named(&Owner { start: me.start + 1, ..me.clone() }));
+    let kept = [
+        make(&named(&me)),
+        make(&named(&Owner { host: "elsewhere".to_owned(), ..me.clone() })),
+        make("sandbox-quarantine-x"),
+        make("sandbox-other"),
+    ];
+    let quarantine = Quarantine::new(&repository).await.unwrap();
+    assert!(!dead.exists());
+    assert!(kept.iter().all(|path| path.exists()) && quarantine.path().exists());
+    let own = quarantine.path().file_name().unwrap().to_str().unwrap().to_owned();
+    drop(quarantine);
+    assert!(own.starts_with(named(&me).trim_end_matches('x')), "a killed one of ours is found by its name: {own}");
+}
+
+#[tokio::test]
 async fn work_that_shares_nothing_with_the_host_is_shown_in_full() {
     let scene = Scene::new().await;
     git(scene.inside.path(), &["checkout", "-q", "--orphan", "topic"]);
