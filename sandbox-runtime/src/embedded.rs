@@ -24,6 +24,7 @@ mod removal;
 mod start;
 mod state;
 mod store;
+mod tried;
 mod unpack;
 mod user;
 
@@ -46,6 +47,7 @@ use host::HostImage;
 use identities::{FIRST, Ids};
 use launch::Launcher;
 use store::Store;
+use tried::Circumstances;
 
 /// How the embedded runtime works.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,12 +60,27 @@ pub struct EmbeddedOptions {
     pub first_id: u32,
     /// Registries that are spoken to without TLS, as `HOST:PORT`; each must be on this machine's loopback.
     pub plain_http: Vec<String>,
+    /// How it finds out what the machine enforces.
+    pub trial: Trial,
+}
+
+/// How a runtime finds out what the machine enforces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Trial {
+    /// A container is made, and what could not be had is left out.
+    #[default]
+    Anew,
+    /// What an earlier trial of the same user has shown is taken for true, if nothing has changed that it may depend on: the
+    /// kernel and its boot, this program, the user's ids, the control groups, the tools. A start that fails forgets it. Each
+    /// sandbox reads back what is in force in either case.
+    Remembered,
 }
 
 impl EmbeddedOptions {
     /// Keeps everything in a directory, and takes ids that no system hands out.
     pub fn new(state: impl Into<PathBuf>) -> Self {
-        Self { state: state.into(), first_id: FIRST, plain_http: Vec::new() }
+        Self { state: state.into(), first_id: FIRST, plain_http: Vec::new(), trial: Trial::default() }
     }
 }
 
@@ -94,19 +111,19 @@ pub struct EmbeddedRuntime {
 }
 
 impl EmbeddedRuntime {
-    /// Finds out what the machine enforces, by making a container once.
+    /// Finds out what the machine enforces, by making a container once, unless an earlier one is remembered.
     ///
     /// # Errors
     /// `EngineUnavailable` where no container can be made, with the step that failed; `Denied` or `Io` where the state
     /// directory cannot be used; `InvalidInput` for options that are not allowed.
     pub async fn connect(options: EmbeddedOptions) -> Result<Self> {
-        let EmbeddedOptions { state, first_id, plain_http } = options;
+        let EmbeddedOptions { state, first_id, plain_http, trial } = options;
         if let Some(registry) = plain_http.iter().find(|registry| !is_loopback(registry)) {
             let message = format!("registry {registry:?} may not be used without TLS: only one on loopback may");
             return Err(Error::new(ErrorKind::InvalidInput, message).with_hint("write it as 127.0.0.1:PORT"));
         }
         let ids = Ids::choose(first_id)?;
-        let machine = blocking(move || probe::probe(Store::open(&state)?, ids, guest_program())).await?;
+        let machine = blocking(move || probe::probe(Store::open(&state)?, ids, guest_program(), trial)).await?;
         Ok(Self { machine: Arc::new(machine), plain_http })
     }
 
@@ -171,6 +188,8 @@ struct Machine {
     cgroups: Cgroups,
     /// All that there are, in which an earlier runtime may have left something.
     every_cgroup: Cgroups,
+    /// What its trial depends on.
+    circumstances: Circumstances,
 }
 
 /// Whether a registry is one of this machine: an address of loopback, since names lead where others say.

@@ -5,6 +5,9 @@ pub fn guest_program() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/guest"))
 }
 
+/// Tells the guest's program of this build from that of others.
+pub(crate) const GUEST_BUILD: &str = include_str!(concat!(env!("OUT_DIR"), "/guest.build"));
+
 #[cfg(test)]
 mod tests {
     use super::*;

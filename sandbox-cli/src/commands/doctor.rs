@@ -20,7 +20,7 @@ use versions::Installed;
 
 pub(super) async fn run(config: &Config) -> Result<u8> {
     let address = config.engine()?;
-    let runtime = address.connect(config).await?;
+    let runtime = address.connect_anew(config).await?;
     let capabilities = capabilities(&*runtime);
     let run_root = config.run_root.ensure();
     let mut others = Vec::new();
@@ -129,7 +129,7 @@ struct Other {
 impl Other {
     async fn look(config: &Config, choice: &Choice) -> Result<Self> {
         let (place, found_by) = (choice.place(), choice.found_by.clone());
-        Ok(match choice.connect(config).await {
+        Ok(match choice.connect_anew(config).await {
             Ok(runtime) => {
                 let capabilities = capabilities(&*runtime);
                 let (engine, missing) = (Some(runtime.info().into()), missing(&capabilities)?);

@@ -83,6 +83,11 @@ impl Cgroups {
         Self { hierarchies }
     }
 
+    /// The directories below which groups are made.
+    pub(super) fn bases(&self) -> impl Iterator<Item = &Path> {
+        self.hierarchies.iter().map(|hierarchy| hierarchy.base.as_path())
+    }
+
     /// Whether nothing limits a thing on this machine.
     pub(super) fn lacks(&self, control: Control) -> bool {
         !self.hierarchies.iter().any(|hierarchy| hierarchy.limits.contains(&control))

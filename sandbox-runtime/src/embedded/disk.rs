@@ -85,7 +85,8 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Where the program is, on systems that keep it out of the ordinary search path.
-const PROGRAMS: [&str; 4] = ["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4", "/usr/bin/mkfs.ext4", "/bin/mkfs.ext4"];
+pub(super) const PROGRAMS: [&str; 4] =
+    ["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4", "/usr/bin/mkfs.ext4", "/bin/mkfs.ext4"];
 
 /// Changes with what follows, so that an older version's file systems are not taken for this one's.
 const FORM: u32 = 1;

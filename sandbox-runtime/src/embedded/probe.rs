@@ -19,10 +19,11 @@ use super::launch::{DISK, LAYER, Launcher, SCRATCH};
 use super::process::Process;
 use super::record::{Mount, Record, VERSION};
 use super::store::Store;
-use super::{Machine, disk, filter};
+use super::tried::{self, Circumstances, Lacking};
+use super::{Machine, Trial, disk, filter};
 
-/// Makes a container with everything, and then without what turned out not to be had.
-pub(super) fn probe(store: Store, ids: Ids, program: &[u8]) -> Result<Machine> {
+/// Makes a container with everything, and then without what turned out not to be had; or remembers that.
+pub(super) fn probe(store: Store, ids: Ids, program: &[u8], trial: Trial) -> Result<Machine> {
     let launcher = Launcher::new(program, filter::programs()?, ids)?;
     let every_cgroup = Cgroups::discover()?;
     let mut lacking = Capabilities::new();
@@ -40,7 +41,9 @@ pub(super) fn probe(store: Store, ids: Ids, program: &[u8]) -> Result<Machine> {
         }
     }
     let info = info(&store, ids);
+    let circumstances = Circumstances::here(&store, ids, &every_cgroup)?;
     let mut machine = Machine {
+        circumstances,
         store,
         ids,
         info,
@@ -50,19 +53,40 @@ pub(super) fn probe(store: Store, ids: Ids, program: &[u8]) -> Result<Machine> {
         every_cgroup,
         capabilities: Capabilities::new(),
     };
+    let remembered = match trial {
+        Trial::Anew => None,
+        Trial::Remembered => tried::recall(&machine.store, &machine.circumstances),
+    };
+    if let Some(lacks) = remembered {
+        machine.learn(&lacks, &mut lacking);
+        return Ok(machine);
+    }
+    let mut found = Vec::new();
     loop {
-        machine.capabilities = capabilities(&machine.cgroups, ids).join(&lacking);
-        let Err(Lack { controls, error }) = trial(&machine, program) else { return Ok(machine) };
+        machine.learn(&found, &mut lacking);
+        let Err(Lack { controls, error }) = attempt_once(&machine, program) else {
+            tried::remember(&machine.store, &machine.circumstances, &found);
+            return Ok(machine);
+        };
         let fresh: Vec<Control> =
             controls.into_iter().filter(|control| machine.capabilities.is_enforced(*control)).collect();
         if fresh.is_empty() {
             return Err(unavailable(error));
         }
-        for control in fresh {
-            let hint = error.hint().unwrap_or(CGROUP_HINT);
-            lacking = lacking.with(control, unsupported(&chain(&error), hint));
-            machine.cgroups = machine.cgroups.without(control);
+        let hint = error.hint().unwrap_or(CGROUP_HINT);
+        let lack = |control| Lacking { control, why: chain(&error), hint: hint.to_owned() };
+        found.extend(fresh.into_iter().map(lack));
+    }
+}
+
+impl Machine {
+    /// Does without what a trial has shown not to be had.
+    fn learn(&mut self, lacks: &[Lacking], lacking: &mut Capabilities) {
+        for Lacking { control, why, hint } in lacks {
+            *lacking = lacking.clone().with(*control, unsupported(why, hint));
+            self.cgroups = self.cgroups.clone().without(*control);
         }
+        self.capabilities = capabilities(&self.cgroups, self.ids).join(lacking);
     }
 }
 
@@ -119,7 +143,7 @@ impl Lack {
 }
 
 /// Makes a container of nothing but the guest, which ends at once since nobody listens for it.
-fn trial(machine: &Machine, program: &[u8]) -> Result<(), Lack> {
+fn attempt_once(machine: &Machine, program: &[u8]) -> Result<(), Lack> {
     let id = ContainerId::new(format!("sandbox-{}", SandboxId::random().map_err(Lack::of(&[]))?));
     let tried = attempt(machine, program, &id);
     let removed = machine.delete(&id).map_err(Lack::of(&[]));

@@ -6,6 +6,7 @@ use sandbox_core::{ContainerId, Error, ErrorKind, Result};
 use super::Machine;
 use super::process::Process;
 use super::record::Record;
+use super::tried;
 
 impl Machine {
     /// Starts a container.
@@ -18,7 +19,11 @@ impl Machine {
             return Err(Error::new(ErrorKind::Engine, format!("container {id} was started before")));
         }
         let request = self.launcher.request(&record, &directory);
-        let started = self.launcher.launch(&request).map_err(|failure| failure.error)?;
+        let started = self.launcher.launch(&request).map_err(|failure| {
+            // What a trial has shown may be so no more.
+            tried::forget(&self.store, &self.circumstances);
+            failure.error
+        })?;
         let first = Process::find(started.pid)
             .map_err(|error| Error::io(format!("cannot look at process {}", started.pid), error))?
             // It has ended already; a start that nobody has tells it from one that is to come.

@@ -8,6 +8,7 @@
 //! STATE/hosts/         the own files of the image `host`, each copy named by what it was made of
 //! STATE/containers/NAME/record.json    a container
 //! STATE/containers/NAME/scratch/       where its launch gathers the parts
+//! STATE/tried/         what trials have shown, each named by what it depends on
 //! STATE/temporary/     what is being made, each thing named by the process that makes it
 //! ```
 
@@ -42,9 +43,15 @@ impl Store {
                 .with_hint(format!("make it a directory of user {user} with mode 0700, or name another")));
         }
         let store = Self { root };
-        for path in
-            [store.images(), store.names(), store.templates(), store.hosts(), store.containers(), store.temporary()]
-        {
+        for path in [
+            store.images(),
+            store.names(),
+            store.templates(),
+            store.hosts(),
+            store.tried(),
+            store.containers(),
+            store.temporary(),
+        ] {
             match DirBuilder::new().mode(0o700).create(&path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(unusable(&path, error)),
                 _ => {}
@@ -72,6 +79,10 @@ impl Store {
 
     pub(super) fn hosts(&self) -> PathBuf {
         self.root.join("hosts")
+    }
+
+    pub(super) fn tried(&self) -> PathBuf {
+        self.root.join("tried")
     }
 
     pub(super) fn containers(&self) -> PathBuf {

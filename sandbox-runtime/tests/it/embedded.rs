@@ -75,6 +75,7 @@ pub(crate) async fn fixture() -> Fixture {
 
 mod attacks;
 mod leftovers;
+mod tried;
 mod unprivileged;
 
 mod contract {

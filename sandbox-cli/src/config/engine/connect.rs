@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sandbox_core::{ErrorKind, Runtime};
 use sandbox_policy::Isolation;
-use sandbox_runtime::{EmbeddedOptions, EmbeddedRuntime};
+use sandbox_runtime::{EmbeddedOptions, EmbeddedRuntime, Trial};
 use tokio::task::JoinSet;
 
 use super::{Choice, EngineAt};
@@ -16,6 +16,18 @@ impl Choice {
     /// Connects, and finds out what the engine enforces.
     pub(crate) async fn connect(&self, config: &Config) -> Result<Arc<dyn Runtime>> {
         self.connect_for(config, Isolation::Standard).await
+    }
+
+    /// Connects, and finds it out anew.
+    pub(crate) async fn connect_anew(&self, config: &Config) -> Result<Arc<dyn Runtime>> {
+        match &self.engine {
+            EngineAt::Embedded(state) => {
+                let mut options = config.options(state);
+                options.trial = Trial::Anew;
+                Ok(Arc::new(embedded(options).await?))
+            }
+            EngineAt::Endpoint(_) => self.connect(config).await,
+        }
     }
 
     /// Connects for sandboxes that are isolated in this way.
@@ -64,6 +76,7 @@ impl Config {
     fn options(&self, state: &Path) -> EmbeddedOptions {
         let mut options = EmbeddedOptions::new(state);
         options.plain_http.clone_from(&self.plain_http);
+        options.trial = Trial::Remembered;
         options
     }
 
