@@ -6,6 +6,7 @@ mod credential;
 mod engine;
 mod github;
 mod policy;
+mod registry;
 mod sandbox;
 mod source;
 mod upstream;

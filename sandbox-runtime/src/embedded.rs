@@ -20,6 +20,7 @@ mod probe;
 mod process;
 mod pull;
 mod record;
+mod registry;
 mod removal;
 mod start;
 mod state;
@@ -46,6 +47,8 @@ pub use host::HOST_IMAGE;
 use host::HostImage;
 use identities::{FIRST, Ids};
 use launch::Launcher;
+use registry::Anonymous;
+pub use registry::{RegistryAccess, RegistryAccount};
 use store::Store;
 use tried::Circumstances;
 
@@ -108,6 +111,7 @@ impl EmbeddedOptions {
 pub struct EmbeddedRuntime {
     machine: Arc<Machine>,
     plain_http: Vec<String>,
+    access: Arc<dyn RegistryAccess>,
 }
 
 impl EmbeddedRuntime {
@@ -124,7 +128,13 @@ impl EmbeddedRuntime {
         }
         let ids = Ids::choose(first_id)?;
         let machine = blocking(move || probe::probe(Store::open(&state)?, ids, guest_program(), trial)).await?;
-        Ok(Self { machine: Arc::new(machine), plain_http })
+        Ok(Self { machine: Arc::new(machine), plain_http, access: Arc::new(Anonymous) })
+    }
+
+    /// Asks somebody for accounts at registries and for their authorities; without, images are fetched as anybody may.
+    #[must_use]
+    pub fn with_registry_access(self, access: impl RegistryAccess) -> Self {
+        Self { access: Arc::new(access), ..self }
     }
 
     /// Makes an image of a tar archive that holds a root file system. Programs that would gain their owner's privilege

@@ -19,7 +19,7 @@ pub use advisories::{Advisory, advisories};
 pub use connect::{connect, connect_for};
 pub use docker::DockerRuntime;
 pub use egress::{EgressProxy, LedgerEntry, Outcome, Resolve, Roots, SystemResolver, Upstream};
-pub use embedded::{EmbeddedOptions, EmbeddedRuntime, HOST_IMAGE, Trial};
+pub use embedded::{EmbeddedOptions, EmbeddedRuntime, HOST_IMAGE, RegistryAccess, RegistryAccount, Trial};
 pub use engine::{Endpoint, SshEndpoint, TcpEndpoint};
 pub use guest::guest_program;
 pub use podman::PodmanRuntime;

@@ -243,7 +243,7 @@ impl Environment {
         Err(unknown())
     }
 
-    fn docker_directory(&self) -> Option<PathBuf> {
+    pub(super) fn docker_directory(&self) -> Option<PathBuf> {
         let home = || self.home.as_ref().map(|home| PathBuf::from(home).join(".docker"));
         self.docker_config.as_ref().map(PathBuf::from).or_else(home)
     }

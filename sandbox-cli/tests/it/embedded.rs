@@ -103,6 +103,76 @@ fn images_come_from_registries_where_no_engine_is() {
 }
 
 #[test]
+fn a_registry_that_asks_is_told_the_account_that_docker_keeps() {
+    let place = Place::embedded();
+    let settings = place.path("docker/config.json");
+    let helper = place.path("bin/docker-credential-made-up");
+    for path in [&settings, &helper] {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    }
+    let registry = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = registry.local_addr().unwrap().to_string();
+    std::fs::write(
+        &helper,
+        "#!/bin/sh\ncat >asked\necho '{\"Username\": \"robot\", \"Secret\": \"made-up-secret\"}'\n",
+    )
+    .unwrap();
+    std::fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let account = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, "robot:made-up-secret");
+    for text in [
+        format!(r#"{{"auths": {{"{address}": {{"auth": "{account}"}}}}}}"#),
+        format!(r#"{{"credHelpers": {{"{address}": "made-up"}}}}"#),
+        r#"{"credsStore": "made-up"}"#.to_owned(),
+    ] {
+        std::fs::write(&settings, &text).unwrap();
+        let image = format!("{address}/tools:latest");
+        let mut command = place.command(&["image", "pull", "--plain-http", &address, &image]);
+        let path = format!("{}:{}", place.path("bin").display(), variable("PATH"));
+        let child = command.env("DOCKER_CONFIG", place.path("docker")).env("PATH", path);
+        let child = child.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let first = asked(&registry, "401 Unauthorized\r\nwww-authenticate: Basic realm=\"x\"");
+        assert!(!first.contains("authorization"), "{first}");
+        let second = asked(&registry, "404 Not Found");
+        assert!(second.contains(&format!("authorization: basic {}", account.to_lowercase())), "{text}: {second}");
+        let ran = child.wait_with_output().unwrap();
+        let said = String::from_utf8(ran.stderr).unwrap();
+        assert!(ran.status.code() == Some(1) && said.contains("404") && !said.contains("made-up-secret"), "{said}");
+    }
+    assert_eq!(std::fs::read_to_string(place.path("asked")).unwrap(), address);
+}
+
+/// Answers one request that has no body, and gives it in lower case.
+fn asked(registry: &std::net::TcpListener, answer: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let (mut peer, _) = registry.accept().unwrap();
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        peer.read_exact(&mut byte).unwrap();
+        request.extend(byte);
+    }
+    write!(peer, "HTTP/1.1 {answer}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").unwrap();
+    String::from_utf8(request).unwrap().to_lowercase()
+}
+
+#[test]
+fn a_doctor_tries_what_others_remember() {
+    let place = Place::embedded();
+    let tried = || -> Vec<(std::path::PathBuf, std::time::SystemTime)> {
+        let files = std::fs::read_dir(place.path("state/tried")).unwrap().map(|entry| entry.unwrap().path());
+        files.map(|path| (path.clone(), std::fs::metadata(&path).unwrap().modified().unwrap())).collect()
+    };
+    place.ok(&["ls"]);
+    let first = tried();
+    assert_eq!(first.len(), 1);
+    place.ok(&["ls"]);
+    assert_eq!(tried(), first, "it is remembered");
+    place.ok(&["doctor"]);
+    let second = tried();
+    assert!(second.len() == 1 && second != first, "{first:?} {second:?}");
+}
+
+#[test]
 fn images_come_from_files() {
     let place = Place::embedded();
     let tree = place.path("tree");

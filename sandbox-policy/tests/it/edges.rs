@@ -12,7 +12,7 @@ const EDGES: [(&str, &[&str]); 6] = [
     ("sandbox-github", &["octocrab", "sandbox-core", "sandbox-policy", "tokio"]),
     ("sandbox-guest", &[]),
     ("sandbox-policy", &[]),
-    ("sandbox-runtime", &["bollard", "hyper", "sandbox-core", "sandbox-guest", "sandbox-policy", "tokio"]),
+    ("sandbox-runtime", &["bollard", "hyper", "reqwest", "sandbox-core", "sandbox-guest", "sandbox-policy", "tokio"]),
 ];
 
 /// Crates whose appearance anywhere is an edge.

@@ -4,36 +4,33 @@
 //! as out of any other: by digests. How much is read is bounded by what the manifest says, and that by constants.
 
 use std::fs::DirBuilder;
-use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use oci_client::client::{ClientConfig, ClientProtocol};
-use oci_client::manifest::{
-    IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE,
-};
-use oci_client::secrets::RegistryAuth;
-use oci_client::{Client, Reference};
+use oci_spec::distribution::Reference;
 use sandbox_core::{Error, ErrorKind, Event, Events, Image, Result};
 use sandbox_policy::ImageRef;
+use sha2::{Digest as _, Sha256};
 use tokio::fs::File;
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 use super::archive::{Descriptor, MAX_INDEXES, MAX_LAYERS, MAX_METADATA, Manifest, blob, digest, invalid, json};
+use super::images::hexadecimal;
+use super::registry::Registry;
 use super::removal::remove;
 use super::store::unusable;
 use super::{EmbeddedRuntime, blocking};
 
 impl EmbeddedRuntime {
-    /// Fetches an image from its registry, as anybody may who has no account there, and keeps it under its name.
+    /// Fetches an image from its registry and keeps it under its name; with an account, if there is one for that registry
+    /// and it wants one ([`Self::with_registry_access`]).
     ///
     /// # Errors
     /// `InvalidInput` for an id, which no registry knows; `ImageMissing` where the registry does not give it; `ImageInvalid`
-    /// for content that its digest does not name, or that is for other machines; `DeadlineExceeded`; those of the system.
+    /// for content that its digest does not name, or that is for other machines; `Denied` where the registry wants an account
+    /// to be told to somebody else; `DeadlineExceeded`; those of the system and of who knows the accounts.
     pub async fn pull(&self, reference: &ImageRef, events: &Events) -> Result<Image> {
         let name = reference.to_string();
         let Some(source) = reference.repository().and_then(|_| name.parse::<Reference>().ok()) else {
@@ -43,25 +40,16 @@ impl EmbeddedRuntime {
             ));
         };
         let directory = Layout::make(self.machine.store.temporary_path()?)?;
-        let fetching = Fetch { client: self.client(), source, image: name, events, layout: &directory.0 };
-        timeout(WHOLE, fetching.run(reference.digest())).await.unwrap_or_else(|_| {
+        let fetching = async {
+            let registry = Registry::of(&source, &*self.access, &self.plain_http).await?;
+            Fetch { registry, source, image: name, events, layout: &directory.0 }.run(reference.digest()).await
+        };
+        timeout(WHOLE, fetching).await.unwrap_or_else(|_| {
             let message = format!("image {reference} was not there after {} s", WHOLE.as_secs());
             Err(Error::new(ErrorKind::DeadlineExceeded, message))
         })?;
         let (runtime, reference) = (self.clone(), reference.clone());
         blocking(move || runtime.machine.take_layout(&directory.0, &reference)).await
-    }
-
-    fn client(&self) -> Client {
-        // Whoever embeds this may have chosen another provider; then that one is used.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        Client::new(ClientConfig {
-            protocol: ClientProtocol::HttpsExcept(self.plain_http.clone()),
-            connect_timeout: Some(CONNECT),
-            read_timeout: Some(STALL),
-            user_agent: concat!("sandbox/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
-        })
     }
 }
 
@@ -88,7 +76,7 @@ impl Drop for Layout {
 
 /// An image that is being fetched.
 struct Fetch<'a> {
-    client: Client,
+    registry: Registry<'a>,
     source: Reference,
     image: String,
     events: &'a Events,
@@ -96,16 +84,13 @@ struct Fetch<'a> {
 }
 
 impl Fetch<'_> {
-    async fn run(&self, pinned: Option<&str>) -> Result<()> {
+    async fn run(&mut self, pinned: Option<&str>) -> Result<()> {
         self.events.announce(self.pulling(0, 0))?;
-        let (content, top) = self.manifest(&self.source).await?;
-        if let Some(pinned) = pinned.filter(|pinned| *pinned != top) {
-            return Err(invalid(format!("{pinned} is named, and the registry gives {top}")));
-        }
+        let asked = pinned.or(self.source.tag()).unwrap_or(LATEST).to_owned();
+        let (mut content, top) = self.manifest(&asked, pinned).await?;
         let index = serde_json::json!({ "manifests": [{ "digest": top }] });
         std::fs::write(self.layout.join("index.json"), index.to_string())
             .map_err(|error| unusable(self.layout, error))?;
-        let mut content = content;
         for _ in 0..MAX_INDEXES {
             let Manifest { config, layers, manifests } = json("manifest", &content)?;
             if let (Some(config), Some(layers)) = (config, layers) {
@@ -114,27 +99,24 @@ impl Fetch<'_> {
             let ours = manifests.unwrap_or_default().into_iter().find(Descriptor::may_be_ours);
             let Descriptor { digest, .. } = ours.ok_or_else(|| invalid("its index has none for this machine"))?;
             blob(&digest)?;
-            let (registry, repository) = (self.source.registry(), self.source.repository());
-            let next = Reference::with_digest(registry.to_owned(), repository.to_owned(), digest);
-            content = self.manifest(&next).await?.0;
+            content = self.manifest(&digest, Some(&digest)).await?.0;
         }
         Err(invalid(format!("its index leads through more than {MAX_INDEXES} others")))
     }
 
-    /// Fetches a manifest or an index, and keeps it under its digest.
-    async fn manifest(&self, source: &Reference) -> Result<(Vec<u8>, String)> {
-        let fetched = self.client.pull_manifest_raw(source, &RegistryAuth::Anonymous, &MANIFESTS).await;
-        let content = fetched.map_err(|error| self.failed(error))?.0.to_vec();
-        if content.len() as u64 > MAX_METADATA {
-            return Err(invalid(format!("its manifest is larger than {MAX_METADATA} bytes")));
-        }
+    /// Fetches a manifest or an index, and keeps it under its digest, which may be known beforehand.
+    async fn manifest(&mut self, reference: &str, expected: Option<&str>) -> Result<(Vec<u8>, String)> {
+        let content = self.registry.manifest(reference, MANIFESTS, MAX_METADATA).await?;
         let digest = digest(&content);
+        if let Some(expected) = expected.filter(|expected| *expected != digest) {
+            return Err(invalid(format!("{expected} is named, and the registry gives {digest}")));
+        }
         std::fs::write(self.layout.join(blob(&digest)?), &content).map_err(|error| unusable(self.layout, error))?;
         Ok((content, digest))
     }
 
     /// Fetches the configuration and the layers, each as long as the manifest says.
-    async fn blobs(&self, config: &Descriptor, layers: &[Descriptor]) -> Result<()> {
+    async fn blobs(&mut self, config: &Descriptor, layers: &[Descriptor]) -> Result<()> {
         let total = layers.iter().fold(config.size, |total, layer| total.saturating_add(layer.size));
         if layers.len() > MAX_LAYERS || config.size > MAX_METADATA || total > MAX_IMAGE {
             let layers = layers.len();
@@ -142,16 +124,31 @@ impl Fetch<'_> {
                 "it has {layers} layers and {total} bytes: {MAX_LAYERS} and {MAX_IMAGE} are allowed"
             )));
         }
-        let mut received = 0;
+        let (mut received, mut told) = (0, Instant::now());
         for descriptor in std::iter::once(config).chain(layers) {
             let path = self.layout.join(blob(&descriptor.digest)?);
-            let file = File::create(&path).await.map_err(|error| unusable(&path, error))?;
-            let told = Instant::now();
-            let mut sink = Sink { file, left: descriptor.size, fetch: self, received, total, told };
-            let fetched = self.client.pull_blob(&self.source, descriptor.digest.as_str(), &mut sink).await;
-            fetched.map_err(|error| self.failed(error))?;
-            sink.flush().await.map_err(|error| unusable(&path, error))?;
-            received = sink.received;
+            let unusable = |error| unusable(&path, error);
+            let mut file = File::create(&path).await.map_err(unusable)?;
+            let mut response = self.registry.blob(&descriptor.digest).await?;
+            let (mut left, mut hash) = (descriptor.size, Sha256::new());
+            while let Some(chunk) = response.chunk().await.map_err(|error| self.registry.broken(error))? {
+                let length = chunk.len() as u64;
+                left = left
+                    .checked_sub(length)
+                    .ok_or_else(|| invalid("the registry sends more than its manifest says"))?;
+                hash.update(&chunk);
+                file.write_all(&chunk).await.map_err(unusable)?;
+                received += length;
+                if told.elapsed() >= BETWEEN_EVENTS {
+                    told = Instant::now();
+                    self.events.report(self.pulling(received, total));
+                }
+            }
+            file.flush().await.map_err(unusable)?;
+            let found = format!("sha256:{}", hexadecimal(&hash.finalize()));
+            if left > 0 || found != descriptor.digest {
+                return Err(invalid(format!("{} is named, and the registry gives {found}", descriptor.digest)));
+            }
         }
         self.events.announce(self.pulling(received, total))
     }
@@ -159,62 +156,19 @@ impl Fetch<'_> {
     fn pulling(&self, received: u64, total: u64) -> Event {
         Event::Pulling { image: self.image.clone(), received, total }
     }
-
-    fn failed(&self, error: oci_client::errors::OciDistributionError) -> Error {
-        let message = format!("image {} cannot be pulled from {}", self.image, self.source.resolve_registry());
-        Error::new(ErrorKind::ImageMissing, message)
-            .with_hint(
-                "is the name right, and the registry reachable and open to all? `sandbox image import` takes a file instead",
-            )
-            .with_source(error)
-    }
 }
 
-/// A file that takes as many bytes as were announced, and tells of them.
-struct Sink<'a> {
-    file: File,
-    left: u64,
-    fetch: &'a Fetch<'a>,
-    received: u64,
-    total: u64,
-    told: Instant,
-}
-
-impl AsyncWrite for Sink<'_> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if bytes.len() as u64 > self.left {
-            let message = "the registry sends more than its manifest says";
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, message)));
-        }
-        let written = std::task::ready!(Pin::new(&mut self.file).poll_write(context, bytes))?;
-        self.left -= written as u64;
-        self.received += written as u64;
-        if self.told.elapsed() >= BETWEEN_EVENTS {
-            self.told = Instant::now();
-            self.fetch.events.report(self.fetch.pulling(self.received, self.total));
-        }
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.file).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.file).poll_shutdown(context)
-    }
-}
-
-/// What is understood (<https://github.com/opencontainers/image-spec/blob/main/media-types.md>).
-const MANIFESTS: [&str; 4] =
-    [OCI_IMAGE_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, IMAGE_MANIFEST_LIST_MEDIA_TYPE];
+/// What is understood (<https://github.com/opencontainers/image-spec/blob/main/media-types.md>, and Docker's own words for the
+/// same, <https://distribution.github.io/distribution/spec/manifest-v2-2/>).
+const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+                         application/vnd.docker.distribution.manifest.v2+json, \
+                         application/vnd.docker.distribution.manifest.list.v2+json";
+/// The tag of a name that has none.
+const LATEST: &str = "latest";
 
 /// The largest image, in bytes as they are sent.
 const MAX_IMAGE: u64 = 64 << 30;
 /// How long all of an image may take.
 const WHOLE: Duration = Duration::from_hours(1);
-/// How long a registry may take until it answers, and how long it may send nothing.
-const CONNECT: Duration = Duration::from_secs(20);
-const STALL: Duration = Duration::from_mins(1);
 /// How often progress is told.
 const BETWEEN_EVENTS: Duration = Duration::from_millis(250);

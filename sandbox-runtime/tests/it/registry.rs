@@ -1,5 +1,7 @@
 //! Registries that send something else than they say, played by a listener on loopback.
 
+mod accounts;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 

@@ -33,7 +33,9 @@ impl Choice {
     /// Connects for sandboxes that are isolated in this way.
     pub(crate) async fn connect_for(&self, config: &Config, isolation: Isolation) -> Result<Arc<dyn Runtime>> {
         Ok(match &self.engine {
-            EngineAt::Embedded(state) => Arc::new(embedded(config.options(state)).await?),
+            EngineAt::Embedded(state) => {
+                Arc::new(embedded(config.options(state)).await?.with_registry_access(config.registries()))
+            }
             EngineAt::Endpoint(endpoint) => sandbox_runtime::connect_for(endpoint.clone(), isolation).await?,
         })
     }
@@ -64,7 +66,9 @@ impl Config {
     /// Connects to the embedded runtime for a verb that no engine needs.
     pub(crate) async fn connect_embedded(&self, verb: &str) -> Result<EmbeddedRuntime> {
         match self.engine()? {
-            Choice { engine: EngineAt::Embedded(state), .. } => embedded(self.options(&state)).await,
+            Choice { engine: EngineAt::Embedded(state), .. } => {
+                Ok(embedded(self.options(&state)).await?.with_registry_access(self.registries()))
+            }
             Choice { engine: EngineAt::Endpoint(endpoint), found_by } => {
                 let message = format!("the images of the engine at {endpoint} (from {found_by}) are its own business");
                 Err(Failure::new(ErrorKind::InvalidInput, message)
