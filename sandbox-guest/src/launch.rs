@@ -91,6 +91,13 @@ pub enum Layer {
     Directory(Vec<u8>),
     /// An ext4 file system in a file, whose name is removed as soon as it is mounted.
     Image(Vec<u8>),
+    /// A file system in memory, which counts as the container's.
+    Memory {
+        /// Bytes that it holds at most.
+        bytes: u64,
+        /// Files and directories that it holds at most.
+        inodes: u64,
+    },
 }
 
 /// A file system in memory.

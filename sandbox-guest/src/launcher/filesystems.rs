@@ -17,8 +17,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, chmodat, chownat, fstat, makedev, mkdirat, mknodat, openat,
-    openat2, symlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, XattrFlags, chmodat, chownat, fstat, makedev, mkdirat, mknodat,
+    openat, openat2, removexattr, setxattr, symlinkat,
 };
 use rustix::mount::MountAttrFlags;
 use rustix::process::{Gid, Uid, fchdir};
@@ -95,6 +95,11 @@ fn give(name: &str, owner: Option<Identity>) -> io::Result<()> {
 fn layer(launch: &Launch, owner: Option<Identity>) -> io::Result<Option<u32>> {
     let (mount, number) = match &launch.layer {
         Layer::Directory(path) => (copy(CWD, path.as_slice(), HARMLESS, None)?, None),
+        Layer::Memory { bytes, inodes } => {
+            let (size, inodes) = (bytes.to_string(), inodes.to_string());
+            let options = [("size", size.as_str()), ("nr_inodes", &inodes), ("mode", "0755")];
+            (filesystem("tmpfs", &options, HARMLESS)?, None)
+        }
         Layer::Image(path) => {
             let path = Path::new(OsStr::from_bytes(path));
             let file = File::options().read(true).write(true).open(path)?;
@@ -111,6 +116,11 @@ fn layer(launch: &Launch, owner: Option<Identity>) -> io::Result<Option<u32>> {
         }
     };
     attach_here(&mount, "d")?;
+    if let Layer::Memory { .. } = launch.layer {
+        // Kernels before 6.6 keep none in memory, and there an overlay cannot mark what was replaced (tmpfs(5)).
+        setxattr("d", "user.overlay.tried", b"y", XattrFlags::empty())?;
+        removexattr("d", "user.overlay.tried")?;
+    }
     let trees = (0..launch.trees.len()).map(|index| index.to_string());
     for suffix in trees.chain([String::new()]) {
         for name in [format!("d/u{suffix}"), format!("d/w{suffix}")] {

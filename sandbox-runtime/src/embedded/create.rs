@@ -47,9 +47,11 @@ impl Machine {
             pids: Some(spec.limits().processes.get().into()),
         };
         self.cgroups.create(id.as_str(), &ceilings).map_err(|(_, error)| error)?;
-        match record.disk {
-            Some(bytes) => disk::create(&self.store, bytes, &directory.join(DISK))?,
-            None => make(&directory.join(LAYER))?,
+        match (record.disk, self.ids) {
+            (Some(bytes), Ids::Range { .. }) => disk::create(&self.store, bytes, &directory.join(DISK))?,
+            // It lies in memory, and its launch makes it.
+            (Some(_), Ids::Own { .. }) => {}
+            (None, _) => make(&directory.join(LAYER))?,
         }
         Ok(id)
     }
@@ -81,6 +83,11 @@ impl Machine {
                 binds.push(Mount { owner, ..mount("workspace", &cover.source, &cover.target, cover.access)? });
             }
         }
+        let is_limited = match self.ids {
+            // What lies in memory is less room than a disk has: whoever waives the limit has the disk.
+            Ids::Own { .. } => spec.required().contains(&Control::Disk),
+            Ids::Range { .. } => self.capabilities.is_enforced(Control::Disk),
+        };
         Ok(Record {
             version: VERSION,
             sandbox: wiring.sandbox,
@@ -94,7 +101,7 @@ impl Machine {
             writable: spec.root() == RootFilesystem::Writable,
             capabilities: spec.capabilities().iter().fold(0, |bits, capability| bits | 1 << capability.number()),
             open_files: spec.limits().open_files.get().into(),
-            disk: self.capabilities.is_enforced(Control::Disk).then(|| spec.limits().disk.bytes()),
+            disk: is_limited.then(|| spec.limits().disk.bytes()),
             cgroups: self.cgroups.groups(&wiring.container_name()),
             tmpfs: spec.tmpfs().iter().map(|tmpfs| (tmpfs.path.to_string(), tmpfs.size.bytes())).collect(),
             binds,

@@ -75,9 +75,10 @@ impl Launcher {
             identities,
             image: bytes(&record.rootfs),
             trees: record.trees.iter().map(|tree| bytes(tree)).collect(),
-            layer: match record.disk {
-                Some(_) => Layer::Image(bytes(&disk)),
-                None => Layer::Directory(bytes(&directory.join(LAYER))),
+            layer: match (record.disk, self.ids) {
+                (Some(size), Ids::Own { .. }) => Layer::Memory { bytes: size, inodes: (size / BYTES_PER_FILE).max(1) },
+                (Some(_), Ids::Range { .. }) => Layer::Image(bytes(&disk)),
+                (None, _) => Layer::Directory(bytes(&directory.join(LAYER))),
             },
             writable: record.writable,
             files: FILES.map(|(path, content)| (path.as_bytes().to_vec(), content.as_bytes().to_vec())).to_vec(),
@@ -151,7 +152,7 @@ fn failed(step: Step, doing: &str, errno: i32) -> Error {
 fn hint(step: Step) -> Option<&'static str> {
     match step {
         Step::Namespaces => Some("the kernel must allow user namespaces: see user.max_user_namespaces (sysctl(8))"),
-        Step::Layer => Some("a disk limit needs loop devices (/dev/loop-control) and ext4"),
+        Step::Layer => Some("a disk limit needs loop devices (/dev/loop-control) and ext4, or without root Linux 6.6"),
         Step::Image => {
             Some("the state directory must lie on a file system whose owners can be mapped: ext4, XFS, btrfs, tmpfs")
         }
@@ -195,6 +196,9 @@ const FILES: [(&str, &str); 3] = [
     ("/etc/hosts", "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n"),
     ("/etc/resolv.conf", "# There is no network.\n"),
 ];
+
+/// For how many bytes of memory there may be one file: as on disk (mke2fs.conf(5), `inode_ratio`).
+const BYTES_PER_FILE: u64 = 16 << 10;
 
 /// Bytes of `/dev/shm`: what engines give, on which many programs count. It counts as memory of the sandbox.
 const SHARED_MEMORY: u64 = 64 << 20;

@@ -31,7 +31,6 @@ pub(super) fn probe(store: Store, ids: Ids, program: &[u8], trial: Trial) -> Res
         lacking = lacking.with(control, unsupported("no control group limits it", CGROUP_HINT));
     }
     if let Ids::Own { .. } = ids {
-        lacking = lacking.with(Control::Disk, unsupported("only root can mount a file system of a size", ROOT_HINT));
         lacking = lacking
             .with(Control::Sudo, unsupported("there is no root inside a sandbox of an ordinary user", ROOT_HINT));
         let others = other_groups();
@@ -109,10 +108,17 @@ fn capabilities(cgroups: &Cgroups, ids: Ids) -> Capabilities {
         Ids::Own { caller } => format!("user namespace, the agent is user {} outside and there is no root", caller.uid),
         Ids::Range { first } => format!("user namespace, root inside is user {first} outside"),
     };
+    let disk = match ids {
+        Ids::Range { .. } => by("an ext4 file system of its own"),
+        Ids::Own { .. } if cgroups.lacks(Control::Memory) => {
+            unsupported("without root it would lie in memory, which nothing limits here", CGROUP_HINT)
+        }
+        Ids::Own { .. } => by("a file system in memory, which counts as the sandbox's"),
+    };
     LIMITS.into_iter().fold(
         Capabilities::new()
             .with(Control::CapabilityDrop, by("capability sets"))
-            .with(Control::Disk, by("an ext4 file system of its own"))
+            .with(Control::Disk, disk)
             .with(Control::HostFilesystem, by("mount namespace"))
             .with(
                 Control::Isolation,
@@ -199,7 +205,7 @@ fn attempt(machine: &Machine, program: &[u8], id: &ContainerId) -> Result<(), La
         .cgroups
         .create(id.as_str(), &ceilings)
         .map_err(|(control, error)| Lack { controls: vec![control], error })?;
-    if let Some(bytes) = record.disk {
+    if let (Some(bytes), Ids::Range { .. }) = (record.disk, machine.ids) {
         disk::create(&machine.store, bytes, &directory.join(DISK)).map_err(Lack::of(&[Control::Disk]))?;
     }
     let started = machine.launcher.launch(&machine.launcher.request(&record, &directory)).map_err(|failure| {

@@ -60,7 +60,10 @@ fn settings(record: &Record, directory: &Path, first: Process) -> EffectiveSetti
         pids: limited(pids),
         isolation: Some(Isolation::Standard),
         cgroup: None,
-        disk: record.loop_device.and_then(|number| loop_size(number, &directory.join(DISK))),
+        disk: match record.loop_device {
+            Some(number) => loop_size(number, &directory.join(DISK)),
+            None => record.disk.and_then(|_| memory_size(first)),
+        },
         readonly_rootfs: Some(root.is_some_and(Mounted::is_read_only).into()),
         no_new_privileges: Some((field("NoNewPrivs") == Some("1")).into()),
         isolated: Some(isolated(first, field("Seccomp")).into()),
@@ -68,6 +71,12 @@ fn settings(record: &Record, directory: &Path, first: Process) -> EffectiveSetti
         capabilities: Some(capabilities(field("CapBnd").zip(field("CapPrm")))),
         binds: Some(binds(record, &mounts, first)),
     }
+}
+
+/// Bytes of the file system in memory on which the root of a process is written: an overlay tells those of what it writes to.
+fn memory_size(first: Process) -> Option<u64> {
+    let data = rustix::fs::statvfs(format!("/proc/{}/root", first.pid)).ok()?;
+    data.f_blocks.checked_mul(data.f_frsize)
 }
 
 /// Bytes of a loop device, if it still stands for a container's own file.
