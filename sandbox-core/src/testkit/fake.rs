@@ -5,10 +5,12 @@
 //! its verbs, and lies in its report.
 
 use std::collections::HashMap;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sandbox_guest::relay;
@@ -254,11 +256,8 @@ impl Runtime for FakeRuntime {
                 let socket = container.directory.join(GUEST_SOCKET);
                 command.arg(socket).stdin(Stdio::null()).stdout(Stdio::null());
             }
-            let process = command
-                .env_clear()
-                .stderr(Stdio::null())
-                .spawn()
-                .map_err(|error| Error::io("cannot start the guest", error))?;
+            command.env_clear().stderr(Stdio::null());
+            let process = spawn(&mut command).map_err(|error| Error::io("cannot start the guest", error))?;
             container.process = Some(process);
         }
         self.after(Verb::Start)
@@ -312,3 +311,19 @@ impl Drop for FakeRuntime {
         }
     }
 }
+
+/// Starts a program that was just written. A process that another thread forks meanwhile holds it open for writing until that
+/// one executes something, and so long it cannot be executed (execve(2), `ETXTBSY`).
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    for _ in 0..BUSY {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => std::thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+    command.spawn()
+}
+
+/// How often a busy program is tried again, and how long after.
+const BUSY: usize = 1_000;
+const PAUSE: Duration = Duration::from_millis(1);
