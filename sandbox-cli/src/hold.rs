@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use crate::failure::{Failure, Result};
 use crate::inspection::Inspection;
 use crate::outward::{Outward, Reloaded};
-use crate::protocol::{Answer, Ask, Attached, SOCKET, receive, send};
+use crate::protocol::{Answer, Ask, Attached, Exposure, SOCKET, receive, send};
 
 /// The most connections at once.
 const MAX_CONNECTIONS: usize = 128;
@@ -183,7 +183,10 @@ fn attached(sandbox: &Sandbox) -> Attached {
     let spec = sandbox.spec();
     let directory = spec.workspace().map(|workspace| workspace.guest.as_path().display().to_string());
     let writable = spec.workspace().and_then(Workspace::mounted).filter(|(_, access)| *access == Access::ReadWrite);
-    let exposed = writable.map(|(host, _)| host.as_path().display().to_string());
+    let exposed = writable.map(|(host, _)| Exposure {
+        directory: host.as_path().display().to_string(),
+        covered: spec.workspace_covered().iter().map(|part| part.as_path().display().to_string()).collect(),
+    });
     let variables = spec.environment().iter();
     let environment = variables.map(|(name, value)| (name.as_str().to_owned(), value.as_str().to_owned())).collect();
     Attached { directory, exposed, environment }

@@ -62,10 +62,19 @@ pub(crate) enum Answer {
 pub(crate) struct Attached {
     /// The workspace's path inside.
     pub(crate) directory: Option<String>,
-    /// The directory of the host that the agent may write to.
-    pub(crate) exposed: Option<String>,
+    /// What of the host the agent may write to.
+    pub(crate) exposed: Option<Exposure>,
     /// Variables.
     pub(crate) environment: Vec<(String, String)>,
+}
+
+/// A directory of the host that the agent may write to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Exposure {
+    /// The directory.
+    pub(crate) directory: String,
+    /// The parts of it that are covered.
+    pub(crate) covered: Vec<String>,
 }
 
 /// What a supervisor tells `up` until the sandbox is ready, each as JSON in a frame.

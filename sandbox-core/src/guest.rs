@@ -182,6 +182,7 @@ fn announcement(request: &Request) -> Option<Event> {
         Request::MakeDirectory { path } => ("make-directory", path),
         Request::Pack { path } => ("download", path),
         Request::Place { path, mode: _ } => ("place", path),
+        Request::Share { path } => ("share", path),
         Request::Read { path } => ("read", path),
         Request::Remove { path } => ("remove", path),
         Request::Unpack { path } => ("upload", path),

@@ -35,7 +35,7 @@ mod workspace;
 pub use agent::Agent;
 pub use attest::{Attestation, Finding, Verdict};
 pub use builder::SandboxBuilder;
-pub use cover::Cover;
+pub use cover::{Blank, Cover};
 pub use credential::CredentialProvider;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Cause, Discard, EgressVerdict, Envelope, Event, EventSink, Events};
@@ -56,4 +56,4 @@ pub use sandbox_guest::wire::{Entry, EntryKind, Exit, SkipReason, Skipped, Statu
 pub use sandbox_policy as policy;
 pub use sudo::SudoGateway;
 pub use token::{RepoGrant, Token, TokenProvider};
-pub use work::{Commit, HostRepository, MirrorLimits, Mirrors, Rendering, Work, WorkLimits};
+pub use work::{Commit, Exposed, HostRepository, MirrorLimits, Mirrors, Rendering, Work, WorkLimits};

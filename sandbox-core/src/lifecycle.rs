@@ -25,10 +25,10 @@ use crate::guest::{self, Guest};
 use crate::run_directory::RunDirectory;
 use crate::sandbox::About;
 use crate::teardown::{Teardown, Undo};
-use crate::workspace;
+use crate::workspace::{self, Brought};
 use crate::{
-    Agent, Cause, ContainerId, ContainerStatus, Error, ErrorKind, Event, EventSink, Events, FileSystem, Gateway,
-    Mirrors, Owner, RepoGrant, Result, RunRoot, Runtime, Sandbox, SandboxId, TokenProvider, Transport, Wiring,
+    Agent, Cause, ContainerId, ContainerStatus, Error, ErrorKind, Event, EventSink, Events, Exposed, FileSystem,
+    Gateway, Mirrors, Owner, RepoGrant, Result, RunRoot, Runtime, Sandbox, SandboxId, TokenProvider, Transport, Wiring,
 };
 
 /// All that a sandbox is started from.
@@ -228,15 +228,16 @@ impl Start<'_> {
         let info = runtime.info();
         let root = (info.root_uid, info.root_gid);
         directory.prepare(run_root, runtime.guest(), root)?;
-        let mut covers = Vec::new();
-        if let Some(workspace) = spec.workspace()
-            && let Some((host, Access::ReadWrite)) = workspace.mounted()
-        {
-            directory.expose(host.as_path())?;
-            let (protected, record) = (spec.workspace_protected(), directory.placeholders());
-            let (laid, held) = cover::lay(host.as_path(), workspace.guest.as_path(), protected, &record)?;
+        if let Some((host, Access::ReadWrite)) = spec.workspace().and_then(Workspace::mounted) {
+            let covered = spec.workspace_covered().iter().map(|part| part.as_path().to_owned()).collect();
+            directory.expose(&Exposed { directory: host.as_path().to_owned(), covered })?;
+        }
+        let (laid, held) = cover::lay(&spec, &directory.placeholders(), &directory.guest_directory())?;
+        if !laid.covers.is_empty() || !laid.blanks.is_empty() {
             self.teardown.push(Undo::Covers(held));
-            covers = laid;
+        }
+        if !laid.blanks.is_empty() {
+            environment.extend(workspace::trusted(&spec));
         }
         let relayed = runtime.transport() == Transport::Relay;
         let listener = if relayed { None } else { Some(directory.listen(root)?) };
@@ -247,7 +248,8 @@ impl Start<'_> {
             image: image.clone(),
             agent,
             guest_directory: directory.guest_directory(),
-            covers,
+            covers: laid.covers,
+            blanks: laid.blanks,
             file_system: runtime.file_system(),
         };
         self.still_wanted()?;
@@ -278,7 +280,8 @@ impl Start<'_> {
         let (agent, attestation) = self.attest(&guest, &spec, &container, &wiring).await?;
         // It holds a buffer and git's output, and is too much for a stack.
         let own = run_root.of(id);
-        let filling = Box::pin(workspace::fill(&guest, &spec, found, events, &own));
+        let brought = Brought { cloned: found, blanks: &wiring.blanks, own: laid.repository.as_ref() };
+        let filling = Box::pin(workspace::fill(&guest, &spec, brought, events, &own));
         self.unless_given_up(filling).await?;
         for gateway in self.teardown.gateways() {
             within("attaching a gateway", gateway.attach(&guest)).await?;

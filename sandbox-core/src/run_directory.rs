@@ -4,7 +4,7 @@
 //! ROOT/             mode 0700, the caller's
 //! ROOT/ID/          mode 0700, the caller's; what the caller adds (a supervisor's socket) lies here
 //! ROOT/ID/owner     the process that holds the sandbox, for the reaper
-//! ROOT/ID/exposed   the directory of the host that the agent may write to, if there is one
+//! ROOT/ID/exposed   the directory of the host that the agent may write to, if there is one, and what is covered of it
 //! ROOT/ID/placeholders   what was made in the workspace, to be removed with the rest
 //! ROOT/ID/guest/    mode 0700, owned by the user that is root inside; the container's one mount besides the workspace
 //! ROOT/ID/guest/guest    the guest's program
@@ -14,10 +14,10 @@
 //! Where root inside is another user outside, that user's engine must find what it mounts: it may then pass through the
 //! first two (mode 0711, and 0710 with its group), and still list and read nothing there.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ use sandbox_guest::wire::{GUEST_PROGRAM, GUEST_SOCKET};
 use tokio::net::UnixListener;
 
 use crate::cover;
-use crate::{Error, ErrorKind, Owner, Result, SandboxId};
+use crate::{Error, ErrorKind, Exposed, Owner, Result, SandboxId};
 
 /// A path in a socket's address has at most 107 bytes and a zero (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
@@ -82,11 +82,15 @@ impl RunRoot {
     ///
     /// # Errors
     /// `Io`.
-    pub(crate) fn exposed(&self) -> Result<Vec<PathBuf>> {
+    pub(crate) fn exposed(&self) -> Result<Vec<Exposed>> {
         let mut all = Vec::new();
         for sandbox in self.sandboxes()? {
             match fs::read(self.of(sandbox).join(EXPOSED)) {
-                Ok(path) => all.push(PathBuf::from(OsString::from_vec(path))),
+                Ok(text) => {
+                    let mut paths = text.split(|byte| *byte == 0).map(|path| PathBuf::from(OsStr::from_bytes(path)));
+                    let directory = paths.next().unwrap_or_default();
+                    all.push(Exposed { directory, covered: paths.collect() });
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(self.error(error)),
             }
@@ -163,9 +167,14 @@ impl RunDirectory {
         fs::read_to_string(self.path.join(OWNER)).ok()?.parse().ok()
     }
 
-    /// Notes a directory of the host that the agent may write to, before it can.
-    pub(crate) fn expose(&self, path: &Path) -> Result<()> {
-        fs::write(self.path.join(EXPOSED), path.as_os_str().as_encoded_bytes())
+    /// Notes what of the host the agent may write to, before it can.
+    pub(crate) fn expose(&self, exposed: &Exposed) -> Result<()> {
+        let mut text = exposed.directory.as_os_str().as_bytes().to_vec();
+        for part in &exposed.covered {
+            text.push(0);
+            text.extend(part.as_os_str().as_bytes());
+        }
+        fs::write(self.path.join(EXPOSED), text)
             .map_err(|error| Error::io(format!("cannot write the run directory {}", self.path.display()), error))
     }
 

@@ -13,7 +13,7 @@ use sandbox_guest::wire::CgroupLimits;
 use sandbox_policy::{Capabilities, ImageRef, Isolation, SandboxSpec};
 use serde::Serialize;
 
-use crate::{Agent, Cover, Error, ErrorKind, Events, Owner, Result, SandboxId};
+use crate::{Agent, Blank, Cover, Error, ErrorKind, Events, Owner, Result, SandboxId};
 
 /// An engine that makes containers.
 #[async_trait]
@@ -183,6 +183,8 @@ pub struct Wiring {
     pub guest_directory: PathBuf,
     /// What is mounted over the workspace, in this order.
     pub covers: Vec<Cover>,
+    /// Empty directories of the sandbox's own, mounted after that.
+    pub blanks: Vec<Blank>,
     /// Whether the engine sees that directory; where it does not, it is sent the guest.
     pub file_system: FileSystem,
 }
@@ -261,6 +263,8 @@ pub struct EffectiveSettings {
     pub capabilities: Option<Vec<String>>,
     /// Host paths that are mounted, with their targets, sorted by target.
     pub binds: Option<Vec<Bind>>,
+    /// Where something of the container's own is mounted that holds nothing of the host's, sorted.
+    pub blanks: Option<Vec<PathBuf>>,
 }
 
 /// A switch in an engine's answer.

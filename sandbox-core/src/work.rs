@@ -14,7 +14,7 @@ mod repository;
 mod seed;
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use sandbox_policy::Branch;
@@ -22,8 +22,8 @@ use tokio::io::AsyncWrite;
 
 pub(crate) use mirror::Asked;
 pub use mirror::{MirrorLimits, Mirrors};
-pub use repository::HostRepository;
-pub(crate) use seed::{Seed, seed};
+pub use repository::{Exposed, HostRepository};
+pub(crate) use seed::{Place, Seed, seed};
 
 use crate::{Error, ErrorKind, Exit, Guest, Output, Result, SandboxId, Status, Stdin};
 use git::ObjectId;
@@ -243,11 +243,6 @@ impl Inside<'_> {
         // What is said of a commit that nobody asked for does not count.
         Ok(commits.into_iter().filter(|id| inside.contains(id.as_str())).collect())
     }
-}
-
-/// Which part of a checkout's path is shared with an agent, if any is.
-fn overlapping<'a>(path: &Path, exposed: &'a [PathBuf]) -> Option<&'a PathBuf> {
-    exposed.iter().find(|directory| path.starts_with(directory) || directory.starts_with(path))
 }
 
 #[cfg(test)]

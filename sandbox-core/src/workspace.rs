@@ -5,24 +5,26 @@
 
 mod ignored;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use sandbox_policy::{CloneSource, GuestPath, SandboxSpec, WorkspaceSource};
+use sandbox_policy::{CloneSource, Control, GuestPath, SandboxSpec, WorkspaceSource};
 
-use crate::work::{Asked, Seed, seed};
+use crate::cover::{Blank, Repository};
+use crate::work::{Asked, Place, Seed, seed};
 use crate::{
-    Error, ErrorKind, Event, Events, Guest, HostRepository, Mirrors, Result, Token, TokenProvider, TransferLimits,
+    Error, ErrorKind, Event, Events, Exposed, Guest, HostRepository, Mirrors, Result, Token, TokenProvider,
+    TransferLimits,
 };
 use ignored::Ignored;
 
 /// Finds what a workspace is cloned from, where it is one that is cloned, before anything is made for the sandbox.
-/// `exposed` are directories that an agent may write to.
+/// `exposed` is what an agent may write to.
 pub(crate) async fn find(
     spec: &SandboxSpec,
     mirrors: Option<&Mirrors>,
     tokens: Option<(&dyn TokenProvider, &Token)>,
-    exposed: &[PathBuf],
+    exposed: &[Exposed],
     events: &Events,
 ) -> Result<Option<Seed>> {
     let Some(WorkspaceSource::Clone { source, history }) = spec.workspace().map(|workspace| &workspace.source) else {
@@ -54,35 +56,81 @@ pub(crate) async fn find(
     asked.find(mirrors, events).await.map(Some)
 }
 
+/// What a repository inside is made of.
+#[derive(Debug)]
+pub(crate) struct Brought<'a> {
+    /// What a workspace is cloned from, where it is one that is cloned.
+    pub(crate) cloned: Option<Seed>,
+    /// What is mounted over parts of a workspace for the agent to write.
+    pub(crate) blanks: &'a [Blank],
+    /// Where a mounted workspace has its own, in the place of the host's.
+    pub(crate) own: Option<&'a Repository>,
+}
+
 /// Fills the workspace, where it is one that is filled.
 /// `room` is a directory of the host's own, gone with the sandbox.
 pub(crate) async fn fill(
     guest: &Guest,
     spec: &SandboxSpec,
-    found: Option<Seed>,
+    Brought { cloned, blanks, own }: Brought<'_>,
     events: &Events,
     room: &Path,
 ) -> Result<()> {
-    let Some(workspace) = spec.workspace().filter(|workspace| workspace.is_in_layer()) else { return Ok(()) };
+    let Some(workspace) = spec.workspace() else { return Ok(()) };
     let target = workspace.guest.as_path();
-    events.announce(Event::WorkspacePreparing { target: workspace.guest.to_string() })?;
     let limits = TransferLimits { bytes: spec.limits().disk.bytes(), ..TransferLimits::default() };
-    if let Some(found) = found {
+    let within = target.join(".git");
+    let place = Place { to: target, own: &within, ignored: &[] };
+    // Some engines mount it for root, with the mode of what lies below it.
+    if spec.required().contains(&Control::HostFilesystem) {
+        for blank in blanks {
+            guest.share(&blank.target).await?;
+        }
+    }
+    if workspace.is_in_layer() {
+        events.announce(Event::WorkspacePreparing { target: workspace.guest.to_string() })?;
+    }
+    if let Some(cloned) = cloned {
         guest.make_directory(target).await?;
-        return seed(guest, &found, target, room, limits).await;
+        return seed(guest, &cloned, place, room, limits).await;
     }
-    let WorkspaceSource::Copy { host } = &workspace.source else { return Ok(()) };
-    let mut ignored = Ignored::around(host.as_path());
-    guest
-        .upload_wanted(host.as_path(), target.as_os_str(), limits, move |candidate| !ignored.holds(candidate))
-        .await
-        .map_err(|error| into_workspace(error, host.as_path(), &workspace.guest))?;
-    if host.as_path().join(".git").symlink_metadata().is_err() {
-        return Ok(());
-    }
+    let (host, place) = match (&workspace.source, own) {
+        (WorkspaceSource::Copy { host }, _) => {
+            let mut ignored = Ignored::around(host.as_path());
+            guest
+                .upload_wanted(host.as_path(), target.as_os_str(), limits, move |candidate| !ignored.holds(candidate))
+                .await
+                .map_err(|error| into_workspace(error, host.as_path(), &workspace.guest))?;
+            (host.as_path(), place)
+        }
+        (WorkspaceSource::Bind { host, .. }, Some(Repository { own, ignored })) => {
+            (host.as_path(), Place { own, ignored, ..place })
+        }
+        _ => return Ok(()),
+    };
     // What only looks like a repository has no commits to bring.
-    let Ok(repository) = HostRepository::open(host.as_path(), &[]) else { return Ok(()) };
-    seed(guest, &Seed::beside(&repository).await?, target, room, limits).await
+    let Ok(repository) = HostRepository::of(host) else { return Ok(()) };
+    let seeding = async { seed(guest, &Seed::beside(&repository).await?, place, room, limits).await };
+    seeding.await.map_err(|error| into_repository(error, host))
+}
+
+/// Lets git inside work in a directory whose owner on the host may be somebody else than the agent, and in one that an engine gives to
+/// root (git-config(1), `safe.directory`): the repository there is the sandbox's own.
+pub(crate) fn trusted(spec: &SandboxSpec) -> Vec<(String, String)> {
+    let Some(workspace) = spec.workspace() else { return Vec::new() };
+    let variables = [("COUNT", "1"), ("KEY_0", "safe.directory"), ("VALUE_0", workspace.guest.as_str())];
+    variables.map(|(name, value)| (format!("GIT_CONFIG_{name}"), value.to_owned())).into()
+}
+
+fn into_repository(error: Error, host: &Path) -> Error {
+    let hint = if error.kind() == ErrorKind::Exhausted {
+        "allow more memory and a larger disk, or clone less of the repository"
+    } else {
+        "the agent must be able to enter the workspace; or leave `.git/` out of the policy's workspace-covered"
+    };
+    Error::new(error.kind(), format!("the repository of the workspace {} could not be brought in", host.display()))
+        .with_source(error)
+        .with_hint(hint)
 }
 
 fn into_workspace(error: Error, host: &Path, guest: &GuestPath) -> Error {

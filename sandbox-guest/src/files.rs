@@ -8,8 +8,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, mkdir, openat, stat, statat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fchmod, fstat, mkdir, openat, stat, statat};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 use sandbox_guest::wire::{Entry, EntryKind, Failure, FailureKind, MAX_ENTRIES, Reply, Request, Summary};
 
 use crate::agent::{Refusal, become_agent};
@@ -21,6 +22,9 @@ use crate::sys;
 /// The longest path, in bytes (`PATH_MAX` with its final NUL, `path_resolution(7)`).
 const MAX_PATH: usize = 4096;
 
+/// The permission bits of a directory that everybody may write, as those of `/tmp`.
+const EVERYBODYS: u32 = 0o1777;
+
 /// The permission bits of an entry, with set-id and sticky.
 const MODE_BITS: u32 = 0o7777;
 
@@ -28,8 +32,9 @@ const MODE_BITS: u32 = 0o7777;
 pub(crate) fn run(guest: &Guest, request: Request, mut control: Control, streams: Vec<OwnedFd>) {
     // A pipe that nobody reads is an error here, as every other one.
     sys::ignore_signal(libc::SIGPIPE);
-    // What the host places is container root's, so that the agent cannot change it.
-    let became = if matches!(request, Request::Place { .. }) { Ok(()) } else { become_agent(&guest.setup) };
+    // What the host places is container root's, so that the agent cannot change it, and what is root's only root can share.
+    let is_roots = matches!(request, Request::Place { .. } | Request::Share { .. });
+    let became = if is_roots { Ok(()) } else { become_agent(&guest.setup) };
     let answer = match became {
         Ok(()) => serve(request, &mut control, streams),
         Err(Refusal::Limits(error)) => Err(failed("limits could not be set", &error)),
@@ -55,6 +60,7 @@ fn serve(request: Request, control: &mut Control, streams: Vec<OwnedFd>) -> Resu
         }
         Request::Read { path } => transfer::read(checked(&path)?, control, stream()?).map(Reply::Done),
         Request::Remove { path } => remove::remove(checked(&path)?, control).map(Reply::Done),
+        Request::Share { path } => share(checked(&path)?).map(|()| Reply::Done(Summary::default())),
         Request::Stat { path } => {
             let path = checked(&path)?;
             let found = statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| refused(path, error))?;
@@ -151,6 +157,19 @@ fn list(path: &[u8], control: &Control) -> Result<Summary, Failure> {
         send(&mut entries)?;
     }
     Ok(summary)
+}
+
+/// Lets everybody write a directory that is this process's own.
+fn share(path: &[u8]) -> Result<(), Failure> {
+    const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+    let shared = openat(CWD, path, DIRECTORY | OFlags::PATH, Mode::empty()).and_then(|directory| {
+        if fstat(&directory)?.st_uid != geteuid().as_raw() {
+            return Ok(());
+        }
+        let own = openat(&directory, ".", DIRECTORY | OFlags::RDONLY, Mode::empty())?;
+        fchmod(own, Mode::from_raw_mode(EVERYBODYS))
+    });
+    shared.map_err(|error| refused(path, error))
 }
 
 /// Makes the directories above a file, which nobody but container root may write.

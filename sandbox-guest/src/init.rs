@@ -311,6 +311,7 @@ fn streams_of(request: &Request) -> usize {
         | Request::List { .. }
         | Request::Listen(_)
         | Request::MakeDirectory { .. }
+        | Request::Share { .. }
         | Request::Remove { .. }
         | Request::Stat { .. } => 0,
         Request::Pack { .. }

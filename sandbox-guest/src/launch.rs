@@ -41,6 +41,8 @@ pub struct Launch {
     pub tmpfs: Vec<Tmpfs>,
     /// Directories of the host, in the order of mounting.
     pub binds: Vec<Bind>,
+    /// Empty directories of the container's own layer, in the order of mounting, after the host's.
+    pub blanks: Vec<Blank>,
     /// Paths to hide, if they exist.
     pub masked: Vec<Vec<u8>>,
     /// Paths to make read-only, if they exist.
@@ -124,6 +126,20 @@ pub struct Bind {
     pub writable: bool,
     /// Who owns it on the host, and who that is inside; `None` leaves owners as the namespace shows them.
     pub owner: Option<(Identity, Identity)>,
+}
+
+/// An empty directory of the container's own layer that appears inside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blank {
+    /// Where it appears.
+    pub target: Vec<u8>,
+    /// Whom it belongs to, inside.
+    pub owner: Identity,
+}
+
+/// The name of such a directory in the layer, by its place in the list.
+pub fn blank_name(index: usize) -> String {
+    format!("b{index}")
 }
 
 /// How a launch ended.

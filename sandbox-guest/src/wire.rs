@@ -12,7 +12,7 @@
 //! | [`Request::Exec`] with a terminal | control | `Started` with the terminal's master, `Exited` |
 //! | [`Request::List`] | control | `Entries` …, `Done` |
 //! | [`Request::Listen`] | control | `Listening` with the listener |
-//! | [`Request::MakeDirectory`], [`Request::Remove`] | control | `Done` |
+//! | [`Request::MakeDirectory`], [`Request::Remove`], [`Request::Share`] | control | `Done` |
 //! | [`Request::Pack`], [`Request::Read`] | control, pipe to write to | `Done` |
 //! | [`Request::Stat`] | control | `Entry` |
 //! | [`Request::Place`], [`Request::Unpack`], [`Request::Write`] | control, pipe to read from | `Done`, after [`Command::Commit`] |
@@ -24,7 +24,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The version of these messages; both sides must speak the same one.
-pub const PROTOCOL: u32 = 6;
+pub const PROTOCOL: u32 = 7;
 
 /// The directory inside the container that holds the guest and its socket.
 pub const GUEST_DIRECTORY: &str = "/.sandbox";
@@ -137,6 +137,11 @@ pub enum Request {
     /// Remove a file, a link or a whole directory; nothing is followed.
     Remove {
         /// What to remove.
+        path: Vec<u8>,
+    },
+    /// Let everybody write a directory, if it is container root's.
+    Share {
+        /// The directory.
         path: Vec<u8>,
     },
     /// Report one entry; a final symbolic link is reported, not followed.

@@ -107,6 +107,7 @@ impl Policy {
             workspace: workspace.clone(),
             clone,
             workspace_protected: self.protected_in(workspace.as_ref()),
+            workspace_covered: self.covered_in(workspace.as_ref()),
             agent: *agent,
             limits,
             root,
@@ -163,6 +164,14 @@ impl Policy {
         match workspace.and_then(Workspace::mounted) {
             Some((_, Access::ReadWrite)) => self.workspace_protected.clone(),
             Some((_, Access::ReadOnly)) | None => BTreeSet::new(),
+        }
+    }
+
+    /// What is covered of a workspace, whether it is written or read.
+    fn covered_in(&self, workspace: Option<&Workspace>) -> BTreeSet<CoverPath> {
+        match workspace.and_then(Workspace::mounted) {
+            Some(_) => self.workspace_covered.clone(),
+            None => BTreeSet::new(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Which parts of a mounted workspace nothing inside may change.
+//! Which parts of a mounted workspace nothing inside may change, and which it does not even see.
 
 use std::fmt;
 use std::path::Path;
@@ -62,6 +62,10 @@ string_form!(CoverPath);
 /// What programs of the host run or obey (CVE-2026-25725): these are read, and neither changed nor made.
 pub(crate) const PROTECTED: [&str; 4] = [".claude/", ".envrc", ".mcp.json", ".vscode/"];
 
+/// What is the host's alone: its repository, whose hooks and settings its git obeys, and packages built for the host. In their place
+/// are empty directories of the sandbox's own.
+pub(crate) const COVERED: [&str; 2] = [".git/", "node_modules/"];
+
 const MAX_NAME: usize = 255;
 const MAX_DEPTH: usize = 8;
 const FORM: &str = "write 1 to 8 names joined by /, relative to the workspace, none of them . or .., and a / at the end of a directory";
@@ -95,7 +99,7 @@ mod tests {
         ] {
             assert!(text.parse::<CoverPath>().is_err(), "{text:?}");
         }
-        for text in PROTECTED {
+        for text in PROTECTED.into_iter().chain(COVERED) {
             text.parse::<CoverPath>().unwrap();
         }
     }

@@ -85,6 +85,7 @@ impl Policy {
                 None => base.workspace_kinds,
             },
             workspace_protected: read_covers(&root, "workspace-protected", base.workspace_protected)?,
+            workspace_covered: read_covers(&root, "workspace-covered", base.workspace_covered)?,
             waived: match root.strings::<Control>("waive")? {
                 Some(controls) => controls.into_iter().collect(),
                 None => base.waived,
@@ -113,6 +114,7 @@ impl Policy {
             workspace,
             workspace_kinds,
             workspace_protected,
+            workspace_covered,
             token: TokenRule { scopes, classic, lifetime: token_lifetime, require_protected_default_branch },
             waived,
         } = self;
@@ -132,6 +134,7 @@ impl Policy {
         line(format_args!("workspace = \"{workspace}\""));
         line(format_args!("workspace-kinds = [{}]", quoted(workspace_kinds)));
         line(format_args!("workspace-protected = [{}]", quoted(workspace_protected)));
+        line(format_args!("workspace-covered = [{}]", quoted(workspace_covered)));
         line(format_args!("waive = [{}]", quoted(waived)));
         if credentials.is_empty() {
             line(format_args!("credentials = []"));
@@ -244,7 +247,7 @@ impl std::str::FromStr for Preset {
 }
 
 const UNNAMED: &str = "unnamed";
-const TOP_KEYS: [&str; 18] = [
+const TOP_KEYS: [&str; 19] = [
     "version",
     "name",
     "base",
@@ -257,6 +260,7 @@ const TOP_KEYS: [&str; 18] = [
     "workspace",
     "workspace-kinds",
     "workspace-protected",
+    "workspace-covered",
     "waive",
     "limits",
     "image",

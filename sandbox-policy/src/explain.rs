@@ -38,6 +38,7 @@ impl Policy {
             workspace,
             workspace_kinds,
             workspace_protected,
+            workspace_covered,
             token: TokenRule { scopes, classic, lifetime: token_lifetime, require_protected_default_branch },
             waived,
         } = self;
@@ -89,6 +90,11 @@ impl Policy {
                 "workspace-protected",
                 &listed(workspace_protected.iter().map(CoverPath::as_str)),
                 "in a mounted workspace these are neither changed nor made",
+            ),
+            part(
+                "workspace-covered",
+                &listed(workspace_covered.iter().map(CoverPath::as_str)),
+                "in place of these a mounted workspace has the sandbox's own, and the host's are not seen",
             ),
             part(
                 "waive",

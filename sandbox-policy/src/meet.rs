@@ -27,6 +27,7 @@ impl Policy {
             workspace,
             workspace_kinds,
             workspace_protected,
+            workspace_covered,
             token,
             waived,
         } = self;
@@ -47,6 +48,7 @@ impl Policy {
             workspace_kinds: workspace_kinds.intersection(&other.workspace_kinds).copied().collect(),
             // More that is kept from a sandbox is less that it may.
             workspace_protected: workspace_protected.union(&other.workspace_protected).cloned().collect(),
+            workspace_covered: workspace_covered.union(&other.workspace_covered).cloned().collect(),
             token: token.meet(&other.token),
             waived: waived.intersection(&other.waived).copied().collect(),
         }
@@ -70,6 +72,7 @@ impl Policy {
             workspace,
             workspace_kinds,
             workspace_protected,
+            workspace_covered,
             token,
             waived,
         } = self;
@@ -87,6 +90,7 @@ impl Policy {
             && *workspace <= other.workspace
             && workspace_kinds.is_subset(&other.workspace_kinds)
             && workspace_protected.is_superset(&other.workspace_protected)
+            && workspace_covered.is_superset(&other.workspace_covered)
             && token.is_within(&other.token)
             && waived.is_subset(&other.waived)
     }

@@ -90,8 +90,9 @@ const SYSTEM_ON_HOST: [&str; 16] = [
 ];
 const SHARED_ON_HOST: [&str; 7] = ["/home", "/mnt", "/opt", "/root", "/srv", "/tmp", "/var"];
 const SECRET_NAMES: [&str; 5] = [".aws", ".docker", ".gnupg", ".kube", ".ssh"];
-const SYSTEM_INSIDE: [&str; 14] = [
+const SYSTEM_INSIDE: [&str; 15] = [
     "/.sandbox",
+    "/.sandbox-git",
     "/bin",
     "/boot",
     "/dev",
@@ -166,8 +167,19 @@ mod tests {
         for path in ["/workspace", "/tmp/x", "/var/tmp/x", "/home/agent/x", "/root/x", "/opt", "/srv/x"] {
             assert_eq!(guest_rule_broken_by(Path::new(path)), None, "{path}");
         }
-        for path in ["/", "/usr/src", "/bin", "/etc/x", "/var", "/var/lib/x", "/var/tmp", "/tmp", "/run/x", "/.sandbox"]
-        {
+        for path in [
+            "/",
+            "/usr/src",
+            "/bin",
+            "/etc/x",
+            "/var",
+            "/var/lib/x",
+            "/var/tmp",
+            "/tmp",
+            "/run/x",
+            "/.sandbox",
+            "/.sandbox-git",
+        ] {
             assert!(guest_rule_broken_by(Path::new(path)).is_some(), "{path}");
         }
     }

@@ -33,6 +33,7 @@ pub struct Policy {
     pub(crate) workspace: WorkspaceRule,
     pub(crate) workspace_kinds: BTreeSet<WorkspaceKind>,
     pub(crate) workspace_protected: BTreeSet<CoverPath>,
+    pub(crate) workspace_covered: BTreeSet<CoverPath>,
     pub(crate) token: TokenRule,
     #[serde(rename = "waive")]
     pub(crate) waived: BTreeSet<Control>,
@@ -118,6 +119,11 @@ impl Policy {
     /// Returns the parts of a mounted workspace that nothing inside changes or makes.
     pub fn workspace_protected(&self) -> &BTreeSet<CoverPath> {
         &self.workspace_protected
+    }
+
+    /// Returns the parts of a mounted workspace in whose place is something of the sandbox's own.
+    pub fn workspace_covered(&self) -> &BTreeSet<CoverPath> {
+        &self.workspace_covered
     }
 
     /// Returns the rule for the repository's token.
@@ -232,6 +238,14 @@ impl Policy {
     #[must_use]
     pub fn with_workspace_protected(mut self, paths: impl IntoIterator<Item = CoverPath>) -> Self {
         self.workspace_protected = paths.into_iter().collect();
+        self
+    }
+
+    /// Sets the parts of a mounted workspace in whose place is something of the sandbox's own: the host's are neither read nor
+    /// written.
+    #[must_use]
+    pub fn with_workspace_covered(mut self, paths: impl IntoIterator<Item = CoverPath>) -> Self {
+        self.workspace_covered = paths.into_iter().collect();
         self
     }
 

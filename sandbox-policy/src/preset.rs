@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::cover::PROTECTED;
+use crate::cover::{COVERED, PROTECTED};
 use crate::{
     Budget, ByteSize, ClassicRule, CoverPath, CpuCount, Credentials, DigestRule, Egress, ImageRule, Isolation, Limits,
     NetworkRule, OpenFiles, Permission, Policy, PolicyName, ProcessCount, ProtectionRule, PullRule, RootRule, Scope,
@@ -45,6 +45,7 @@ impl Policy {
             workspace: WorkspaceRule::ReadWrite,
             workspace_kinds: WorkspaceKind::ALL.iter().copied().collect(),
             workspace_protected: PROTECTED.map(CoverPath::known).into(),
+            workspace_covered: COVERED.map(CoverPath::known).into(),
             token: TokenRule {
                 scopes: BTreeSet::from([Scope::Repo]),
                 classic: ClassicRule::Deny,

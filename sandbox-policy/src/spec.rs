@@ -29,6 +29,7 @@ pub struct SandboxSpec {
     #[serde(skip)]
     pub(crate) clone: Option<Decision>,
     pub(crate) workspace_protected: BTreeSet<CoverPath>,
+    pub(crate) workspace_covered: BTreeSet<CoverPath>,
     pub(crate) agent: Option<AgentUser>,
     pub(crate) limits: Limits,
     pub(crate) root: RootFilesystem,
@@ -88,6 +89,11 @@ impl SandboxSpec {
     /// Returns the parts of a mounted workspace that nothing inside changes or makes.
     pub fn workspace_protected(&self) -> &BTreeSet<CoverPath> {
         &self.workspace_protected
+    }
+
+    /// Returns the parts of a mounted workspace in whose place is something of the sandbox's own.
+    pub fn workspace_covered(&self) -> &BTreeSet<CoverPath> {
+        &self.workspace_covered
     }
 
     /// Returns whom the agent runs as; none where that is the image's own user.

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, stdout};
 use std::path::PathBuf;
 
-use sandbox_core::{Commit, ErrorKind, HostRepository, Rendering, SandboxId, Work, WorkLimits};
+use sandbox_core::{Commit, ErrorKind, Exposed, HostRepository, Rendering, SandboxId, Work, WorkLimits};
 use serde::Serialize;
 
 use crate::args::WorkArgs;
@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::exit;
 use crate::failure::{Failure, Result};
 use crate::progress::{Progress, Step};
+use crate::protocol::Exposure;
 use crate::signals::Signals;
 
 /// The most commits that are named; of the others, it is told that there are more.
@@ -51,7 +52,11 @@ pub(super) async fn run(config: &Config, wanted: Wanted, arguments: WorkArgs) ->
 async fn fetch(config: &Config, arguments: &WorkArgs) -> Result<(SandboxId, Work)> {
     let WorkArgs { id, revision, from, into, most } = arguments;
     let attachment = Attachment::to(&config.run_root, id).await?;
-    let exposed: Vec<PathBuf> = attachment.attached.exposed.iter().map(PathBuf::from).collect();
+    let exposed = attachment.attached.exposed.iter().map(|Exposure { directory, covered }| Exposed {
+        directory: PathBuf::from(directory),
+        covered: covered.iter().map(PathBuf::from).collect(),
+    });
+    let exposed: Vec<Exposed> = exposed.collect();
     let repository = HostRepository::open(into, &exposed)?;
     let from = from.clone().or_else(|| attachment.attached.directory.as_ref().map(PathBuf::from)).ok_or_else(|| {
         Failure::new(ErrorKind::InvalidInput, "the sandbox has no workspace to bring work out of")

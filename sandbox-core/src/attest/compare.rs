@@ -8,7 +8,7 @@ use sandbox_guest::wire::{CgroupLimits, GUEST_DIRECTORY, Identity, Mount, Observ
 use sandbox_policy::{Access, Control, Isolation, LinuxCapability, RootFilesystem, SUDO_CAPABILITIES, SandboxSpec};
 
 use crate::guest::shown;
-use crate::{Bind, EffectiveSettings, FileSystem, Setting, Wiring};
+use crate::{Bind, Blank, EffectiveSettings, FileSystem, Setting, Wiring};
 
 /// All that a comparison looks at.
 pub(super) struct Seen<'a> {
@@ -186,7 +186,8 @@ impl Seen<'_> {
     fn host_filesystem(&self) -> Comparison {
         let expected = self.expected_binds();
         // From inside, a mount's source cannot be told; that it is there, how, and that there is no other, can.
-        let words: Vec<String> = expected.iter().map(show).collect();
+        let own = self.wiring.blanks.iter().map(|blank| format!("{} its own", blank.target.display()));
+        let words: Vec<String> = expected.iter().map(show).chain(own).collect();
         let mut seen = found(if expected.is_empty() { NOTHING } else { "" }, true);
         for bind in &expected {
             let mount = self.inside.mounts.iter().rfind(|mount| path(mount) == bind.target);
@@ -198,6 +199,11 @@ impl Seen<'_> {
             let holds = mount.is_some_and(|mount| mount.read_only != bind.writable);
             seen = seen.also(format!("{} {word}", bind.target.display()), holds);
         }
+        for blank in &self.wiring.blanks {
+            let mount = self.inside.mounts.iter().rfind(|mount| path(mount) == blank.target);
+            let word = if mount.is_none() { "missing" } else { "its own" };
+            seen = seen.also(format!("{} {word}", blank.target.display()), mount.is_some_and(|mount| !mount.read_only));
+        }
         let strangers = self.inside.mounts.iter().filter(|mount| {
             let target = path(mount);
             !KERNEL_FILE_SYSTEMS.contains(&mount.kind.as_str())
@@ -206,6 +212,7 @@ impl Seen<'_> {
                     && mount.kind == "overlay"
                     && HOST_TREES.iter().any(|tree| Path::new(tree) == target))
                 && expected.iter().all(|bind| bind.target != target)
+                && self.wiring.blanks.iter().all(|blank| blank.target != target)
                 && ENGINE_FILES.iter().all(|file| Path::new(file) != target)
                 && !(mount.kind == DEVICES && HARMLESS_DEVICES.iter().any(|device| Path::new(device) == target))
                 && MASKED.iter().all(|masked| !target.starts_with(masked))
@@ -215,6 +222,11 @@ impl Seen<'_> {
         }
         seen.and(self.outside.binds.as_ref(), |binds| {
             (*binds != expected).then(|| binds.iter().map(show).collect::<Vec<_>>().join(" + "))
+        })
+        .and(self.outside.blanks.as_ref(), |blanks| {
+            let is_missing = |blank: &&Blank| !blanks.contains(&blank.target);
+            let missing = self.wiring.blanks.iter().find(is_missing);
+            missing.map(|blank| format!("{} not its own", blank.target.display()))
         })
         .and(self.outside.isolated.as_ref(), |isolated| {
             (*isolated == Setting::Off).then(|| "a namespace of the host".to_owned())

@@ -35,6 +35,7 @@ fn wiring() -> Wiring {
         image: Image { id: reference.to_string(), reference, user: None },
         agent: Agent::Ids(AgentUser::default()),
         covers: Vec::new(),
+        blanks: Vec::new(),
         guest_directory: "/run/sandbox/x/guest".into(),
         file_system: crate::FileSystem::Shared,
     }
@@ -86,6 +87,7 @@ fn honest() -> (Observed, EffectiveSettings) {
         remaining: 28_800,
     };
     let outside = EffectiveSettings {
+        blanks: Some(Vec::new()),
         memory: Some(four_gib),
         memory_and_swap: Some(four_gib),
         milli_cpus: Some(2000),
@@ -329,4 +331,18 @@ fn what_covers_the_workspace_must_be_there() {
     assert!(Attestation::compare(&spec, &wiring, &inside, &outside).verify().is_err());
     inside.mounts.last_mut().unwrap().read_only = true;
     Attestation::compare(&spec, &wiring, &inside, &outside).verify().unwrap();
+    let blank = crate::Blank { target: "/workspace/.git".into(), size: sandbox_policy::ByteSize::mib(1) };
+    let wiring = Wiring { blanks: vec![blank], ..wiring };
+    let holds = |inside: &Observed, outside: &EffectiveSettings| {
+        Attestation::compare(&spec, &wiring, inside, outside).verify().is_ok()
+    };
+    assert!(!holds(&inside, &outside));
+    inside.mounts.push(mount("/workspace/.git", "ext4", false));
+    assert!(!holds(&inside, &outside), "the engine does not say whose it is");
+    outside.blanks = Some(vec!["/workspace/.git".into()]);
+    assert!(holds(&inside, &outside));
+    inside.mounts.last_mut().unwrap().read_only = true;
+    assert!(!holds(&inside, &outside));
+    inside.mounts.pop();
+    assert!(!holds(&inside, &outside));
 }

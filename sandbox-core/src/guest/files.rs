@@ -214,6 +214,15 @@ impl Guest {
         done(&mut control, &what).await.map(|_| ())
     }
 
+    /// Lets everybody write a directory that an engine has mounted for the agent and given to container root; one that is not
+    /// root's stays as it is.
+    pub(crate) async fn share(&self, path: impl AsRef<OsStr>) -> Result<()> {
+        let path = absolute(path.as_ref())?;
+        let what = format!("sharing {}", shown(&path));
+        let mut control = self.request(Request::Share { path }, Vec::new()).await?;
+        done(&mut control, &what).await.map(|_| ())
+    }
+
     /// Removes a file, a link or a whole directory; no link is followed.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ use super::git::{self, ObjectId, QUICK};
 use super::remote::{Advertised, Server};
 use super::seed::Seed;
 use crate::run_directory::ensure_private;
-use crate::{EgressVerdict, Error, ErrorKind, Event, Events, Resolve, Result, SystemResolver, Token};
+use crate::{EgressVerdict, Error, ErrorKind, Event, Events, Exposed, Resolve, Result, SystemResolver, Token};
 
 /// The directory in which repositories are kept that are cloned from servers.
 ///
@@ -112,8 +112,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) token: Option<&'a Token>,
     /// The number by which the server knows the repository, where somebody could tell.
     pub(crate) number: Option<u64>,
-    /// Directories that an agent may write to.
-    pub(crate) exposed: &'a [PathBuf],
+    /// What an agent may write to.
+    pub(crate) exposed: &'a [Exposed],
 }
 
 impl Asked<'_> {
@@ -187,10 +187,10 @@ pub(super) struct Mirror {
 }
 
 impl Mirror {
-    async fn lock(mirrors: &Mirrors, remote: &RemoteRepo, history: History, exposed: &[PathBuf]) -> Result<Self> {
+    async fn lock(mirrors: &Mirrors, remote: &RemoteRepo, history: History, exposed: &[Exposed]) -> Result<Self> {
         ensure_private(&mirrors.directory, "the directory of mirrors")?;
         let directory = mirrors.directory.canonicalize().map_err(failed)?;
-        if let Some(shared) = super::overlapping(&directory, exposed) {
+        if let Some(Exposed { directory: shared, .. }) = exposed.iter().find(|exposed| exposed.reaches(&directory)) {
             let message =
                 format!("mirrors in {} lie in {}, which an agent may write", directory.display(), shared.display());
             return Err(Error::new(ErrorKind::Denied, message).with_hint("name another directory for mirrors"));

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::git::{self, ObjectId, QUICK};
-use super::overlapping;
 use crate::{Error, ErrorKind, Result};
 
 /// A repository of the host. It is read and given new references; its checkout is never touched.
@@ -17,12 +16,29 @@ pub struct HostRepository {
     pub(super) own: PathBuf,
 }
 
+/// A directory of the host that an agent may write to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exposed {
+    /// The directory.
+    pub directory: PathBuf,
+    /// The parts of it that the agent does not see, relative to it.
+    pub covered: Vec<PathBuf>,
+}
+
+impl Exposed {
+    /// Whether the agent could write to a path, or to what lies in it.
+    pub(crate) fn reaches(&self, path: &Path) -> bool {
+        let is_covered = || self.covered.iter().any(|part| path.starts_with(self.directory.join(part)));
+        self.directory.starts_with(path) || path.starts_with(&self.directory) && !is_covered()
+    }
+}
+
 impl HostRepository {
-    /// Opens the repository that a path lies in, or is. `exposed` are directories that an agent may write to.
+    /// Opens the repository that a path lies in, or is. `exposed` is what an agent may write to.
     ///
     /// # Errors
     /// `NotFound` where there is none, `Denied` where an agent could have written it.
-    pub fn open(path: impl AsRef<Path>, exposed: &[PathBuf]) -> Result<Self> {
+    pub fn open(path: impl AsRef<Path>, exposed: &[Exposed]) -> Result<Self> {
         let path = path.as_ref();
         let absolute =
             path.canonicalize().map_err(|error| Error::io(format!("cannot open {}", path.display()), error))?;
@@ -30,12 +46,9 @@ impl HostRepository {
             Error::new(ErrorKind::NotFound, format!("{} lies in no git repository", path.display()))
                 .with_hint("name the repository that the work is for, or make one with `git init`")
         })?;
-        let directory = match pointer(&own.join("commondir"))? {
-            Some(text) => named(&own, text.trim_end())?,
-            None => own.clone(),
-        };
+        let directory = common(&own)?;
         for checked in [&place, &directory, &own] {
-            if let Some(shared) = overlapping(checked, exposed) {
+            if let Some(Exposed { directory: shared, .. }) = exposed.iter().find(|exposed| exposed.reaches(checked)) {
                 let message = format!(
                     "{} lies in {}, which the agent may write: git there would start what the agent names",
                     checked.display(),
@@ -46,6 +59,14 @@ impl HostRepository {
             }
         }
         Ok(Self { directory, own })
+    }
+
+    /// Opens the repository that a directory holds itself, to read it.
+    pub(crate) fn of(directory: &Path) -> Result<Self> {
+        let none = || Error::new(ErrorKind::NotFound, format!("{} holds no git repository", directory.display()));
+        // One without a checkout has none to bring in.
+        let (_, own) = found(directory).transpose()?.filter(|(place, _)| *place != directory).ok_or_else(none)?;
+        Ok(Self { directory: common(&own)?, own })
     }
 
     /// Where its objects lie.
@@ -143,7 +164,15 @@ fn found(directory: &Path) -> Option<Result<Found>> {
         return Some(own.map(|own| (dot, own)));
     }
     let own = [dot, directory.to_owned()].into_iter().find(|path| is_repository(path))?;
-    Some(named(directory, &own).map(|own| (directory.to_owned(), own)))
+    Some(named(directory, &own).map(|found| (own, found)))
+}
+
+/// The directory that the worktrees of a repository have in common.
+fn common(own: &Path) -> Result<PathBuf> {
+    match pointer(&own.join("commondir"))? {
+        Some(text) => named(own, text.trim_end()),
+        None => Ok(own.to_owned()),
+    }
 }
 
 /// Reads a file that names a directory, if there is one; an agent may have made it as long as it likes.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sandbox_policy::{Branch, RemoteRepo};
 
@@ -89,23 +89,50 @@ impl Seed {
     }
 }
 
+/// Where a repository inside is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    /// The directory whose files it holds.
+    pub(crate) to: &'a Path,
+    /// What becomes its `$GIT_DIR`.
+    pub(crate) own: &'a Path,
+    /// The files in it that are nobody's, and that no commit is to have.
+    pub(crate) ignored: &'a [PathBuf],
+}
+
 /// Makes a repository of a directory inside. Where no git is inside, there is none, and that is an error where files were to
 /// come by it. `room` is a directory of the host's own.
-pub(crate) async fn seed(guest: &Guest, seed: &Seed, to: &Path, room: &Path, limits: TransferLimits) -> Result<()> {
+pub(crate) async fn seed(
+    guest: &Guest,
+    seed: &Seed,
+    place: Place<'_>,
+    room: &Path,
+    limits: TransferLimits,
+) -> Result<()> {
+    let Place { to, own, ignored } = place;
     let Seed { repository: from, branch, start, origin, files, _lock } = seed;
     let inside = Seeding { guest, to, limits };
     let format = format!("--object-format={}", from.format().await?);
     let name = branch.as_ref().map_or("main", Branch::as_str);
     let initial = format!("--initial-branch={name}");
-    match inside.run(&["init", "--quiet", "--template=", &format, &initial]).await {
+    let place = format!("--git-dir={}", own.to_string_lossy());
+    let tree = format!("--work-tree={}", to.to_string_lossy());
+    // Where it lies elsewhere, it must say whose it is.
+    let named: &[&str] = if own.starts_with(to) { &[] } else { &[&place, &tree] };
+    let init = ["init", "--quiet", "--template=", &format, &initial];
+    match inside.run(&[named, &init].concat()).await {
         Err(error) if error.kind() == ErrorKind::CommandNotFound && *files == Files::Kept => return Ok(()),
         Err(error) if error.kind() == ErrorKind::CommandNotFound => {
             return Err(error.with_hint("a clone is checked out by git inside: use an image that has it"));
         }
         done => done?,
     }
+    if !ignored.is_empty() {
+        let list: String = ignored.iter().map(|path| pattern(&path.to_string_lossy())).collect();
+        guest.make_directory(own.join("info")).await?;
+        guest.write(own.join("info/exclude"), list).await?;
+    }
     let Some(tip) = start else { return Ok(()) };
-    let own = to.join(".git");
     let bare = Quarantine::within(room, from).await?;
     if let Some(shallow) = from.shallow()? {
         let failed = |error| Error::io("cannot make a quarantine", error);
@@ -150,6 +177,12 @@ pub(crate) async fn seed(guest: &Guest, seed: &Seed, to: &Path, room: &Path, lim
     }
 }
 
+/// A line of a list of what is ignored that means one path alone (gitignore(5)).
+fn pattern(path: &str) -> String {
+    let escaped = path.chars().flat_map(|c| ["*?[\\ ".contains(c).then_some('\\'), Some(c)]).flatten();
+    std::iter::once('/').chain(escaped).chain(['\n']).collect()
+}
+
 struct Seeding<'a> {
     guest: &'a Guest,
     to: &'a Path,
@@ -172,7 +205,8 @@ impl Seeding<'_> {
         if output.exit.status == Status::Code(0) {
             return Ok(());
         }
-        let (verb, said) = (arguments.first().copied().unwrap_or_default(), git::line(&output.stderr));
+        let verb = arguments.iter().find(|argument| !argument.starts_with('-')).copied().unwrap_or_default();
+        let said = git::line(&output.stderr);
         Err(Error::new(ErrorKind::InvalidInput, format!("git {verb} inside failed: {said}")))
     }
 
@@ -209,5 +243,16 @@ impl HostRepository {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io("cannot read which commits of the host's repository have no parents", error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_means_one_path() {
+        assert_eq!(pattern(".envrc"), "/.envrc\n");
+        assert_eq!(pattern("a b/*[x]? "), "/a\\ b/\\*\\[x]\\?\\ \n");
     }
 }

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `l` | the image, read-only, with the owners of the user namespace |
 //! | `t0`, `t1` … | directories of the host that belong to the image, in the same way |
-//! | `d` | the container's own layer: `u`, `u0` … for what is written, `w`, `w0` … for the overlays' own work |
+//! | `d` | the container's own layer: `u`, `u0` … for what is written, `w`, `w0` … for the overlays' own work, `b0` … for what is mounted |
 //! | `dev` | the devices |
 //! | `b0`, `b1` … | the host's directories |
 //! | `r` | the new root |
@@ -22,7 +22,7 @@ use rustix::fs::{
 };
 use rustix::mount::MountAttrFlags;
 use rustix::process::{Gid, Uid, fchdir};
-use sandbox_guest::launch::{Bind, Identities, Launch, Layer, Step};
+use sandbox_guest::launch::{Bind, Identities, Launch, Layer, Step, blank_name};
 use sandbox_guest::wire::Identity;
 
 use super::mounts::{HARMLESS, READ_ONLY, attach, attach_here, copy, filesystem};
@@ -58,7 +58,7 @@ pub(super) fn gather(launch: &Launch, namespaces: &Namespaces) -> Result<Option<
     }
     let owner = match namespaces {
         Namespaces::Inside => None,
-        Namespaces::Outside(_) => Some(outside(&launch.identities)),
+        Namespaces::Outside(_) => Some(outside(&launch.identities, launch.identities.first)),
     };
     let number = layer(launch, owner).during(Step::Layer, "mount the container's own layer")?;
     image(&launch.image, "l", namespaces).during(Step::Image, "mount the image")?;
@@ -78,13 +78,13 @@ pub(super) fn gather(launch: &Launch, namespaces: &Namespaces) -> Result<Option<
     Ok(number)
 }
 
-/// Who is process 1's user, outside.
-fn outside(identities: &Identities) -> Identity {
+/// Who somebody inside is, outside.
+fn outside(identities: &Identities, whom: Identity) -> Identity {
     let of = |map: &[(u32, u32, u32)], id: u32| {
         let line = map.iter().find(|(inside, _, length)| id >= *inside && id - inside < *length);
         line.map_or(u32::MAX, |(inside, outside, _)| outside.saturating_add(id - inside))
     };
-    Identity { uid: of(&identities.users, identities.first.uid), gid: of(&identities.groups, identities.first.gid) }
+    Identity { uid: of(&identities.users, whom.uid), gid: of(&identities.groups, whom.gid) }
 }
 
 fn give(name: &str, owner: Option<Identity>) -> io::Result<()> {
@@ -127,6 +127,11 @@ fn layer(launch: &Launch, owner: Option<Identity>) -> io::Result<Option<u32>> {
             mkdirat(CWD, &name, Mode::from_raw_mode(0o755))?;
             give(&name, owner)?;
         }
+    }
+    for (index, blank) in launch.blanks.iter().enumerate() {
+        let name = format!("d/{}", blank_name(index));
+        mkdirat(CWD, &name, Mode::RWXU)?;
+        give(&name, owner.and(Some(outside(&launch.identities, blank.owner))))?;
     }
     Ok(number)
 }

@@ -17,7 +17,7 @@ use rustix::thread::{
     set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 use sandbox_guest::frame::send;
-use sandbox_guest::launch::{Cgroup, Launch, MAX_OUTCOME, Outcome, Step, Tmpfs};
+use sandbox_guest::launch::{Cgroup, Launch, MAX_OUTCOME, Outcome, Step, Tmpfs, blank_name};
 
 use super::filesystems::{Namespaces, bind_name, enter_scratch, gather, place};
 use super::mounts::{HARMLESS, INERT, READ_ONLY, attach, attach_here, copy, copy_all, filesystem};
@@ -185,13 +185,17 @@ fn fill(launch: &Launch, root: BorrowedFd<'_>) -> Result<(), Broken> {
     for tmpfs in &launch.tmpfs {
         memory(root, tmpfs).during(Step::Files, format!("mount memory at {}", tmpfs.target.escape_ascii()))?;
     }
+    let put = |name: &str, target: &[u8]| {
+        // What is mounted over a part of the workspace finds it there, and no link in its place.
+        let found = paths::find(root, target).or_else(|_| paths::directory(root, target));
+        place(name, &found?)
+    };
     for (index, bind) in launch.binds.iter().enumerate() {
-        let mount = || {
-            // What is mounted over a part of the workspace finds it there, and no link in its place.
-            let target = paths::find(root, &bind.target).or_else(|_| paths::directory(root, &bind.target));
-            place(&bind_name(index), &target?)
-        };
-        mount().during(Step::Bind, format!("mount {}", bind.target.escape_ascii()))?;
+        put(&bind_name(index), &bind.target).during(Step::Bind, format!("mount {}", bind.target.escape_ascii()))?;
+    }
+    for (index, blank) in launch.blanks.iter().enumerate() {
+        let name = format!("d/{}", blank_name(index));
+        put(&name, &blank.target).during(Step::Bind, format!("mount {}", blank.target.escape_ascii()))?;
     }
     Ok(())
 }

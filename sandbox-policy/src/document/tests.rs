@@ -44,7 +44,7 @@ fn reads_every_key() {
     let policy = Policy::from_toml(
         "\u{feff}version = 1\r\nname = [\"b\", \"a\"]\nbase = \"deny-all\"\nsandboxes = \"allow\"\nroot = 'writable'\n\
          network = \"egress\"\nsudo = \"packages\"\nuser-namespace = \"optional\"\nisolation = \"gvisor\"\nworkspace = \"read-only\"\n\
-         workspace-kinds = [\"volume\", \"copy\"]\nworkspace-protected = [\"b\", \"a/c/\"]\n\
+         workspace-kinds = [\"volume\", \"copy\"]\nworkspace-protected = [\"b\", \"a/c/\"]\nworkspace-covered = [\"d/\"]\n\
          waive = [\"disk\", \"cpu\", \"disk\"]\nlimits.cpus = 0.5\nlimits.memory = \"512MiB\"\nlimits.disk = \"1GiB\"\n\
          limits.processes = 1_00\nlimits.open-files = 256\nlimits.lifetime = \"30m\"\n\
          [image]\ndigest = \"optional\"\npull = \"if-missing\" # a comment\n[token]\nscopes = [\"repo\", \"workflow\"]\n\
@@ -67,6 +67,7 @@ fn reads_every_key() {
     assert_eq!(policy.workspace_kinds, [WorkspaceKind::Copy, WorkspaceKind::Volume].into());
     let protected: Vec<&str> = policy.workspace_protected.iter().map(CoverPath::as_str).collect();
     assert_eq!(protected, ["a/c/", "b"]);
+    assert!(policy.workspace_covered.iter().map(CoverPath::as_str).eq(["d/"]));
     assert_eq!(Policy::from_toml(&policy.to_toml()), Ok(policy));
 }
 
@@ -104,7 +105,7 @@ fn unknown_keys_are_errors() {
     assert_eq!(
         refused_at_top("memroy = 1"),
         "line 2, column 1: memroy is not a known key: write one of version name base sandboxes root network sudo \
-         user-namespace isolation workspace workspace-kinds workspace-protected waive limits image token egress credentials"
+         user-namespace isolation workspace workspace-kinds workspace-protected workspace-covered waive limits image token egress credentials"
     );
     assert_eq!(
         refused_in("limits", "Memory = \"1GiB\""),

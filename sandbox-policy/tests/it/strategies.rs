@@ -191,7 +191,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
     let names = parsed::<PolicyName>(&["host", "user", "ci/x 2", "a@b:c+d", "standard"]);
     let permission = mostly(Permission::Allow, Permission::ALL);
     let all = Just(WorkspaceKind::ALL.to_vec());
-    let covers = proptest::collection::vec(parsed::<CoverPath>(&[".vscode/", ".envrc", "a/b"]), 0..3);
+    let covers = || proptest::collection::vec(parsed::<CoverPath>(&[".vscode/", ".envrc", "a/b"]), 0..3);
     let kinds = prop_oneof![3 => all, 1 => subsequence(WorkspaceKind::ALL, 0..=WorkspaceKind::ALL.len())];
     (
         (names, permission, policy_limits(), image_rule()),
@@ -199,7 +199,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
         mostly(NetworkRule::Egress, NetworkRule::ALL),
         mostly(SudoRule::Any, SudoRule::ALL),
         (select(UserNamespaceRule::ALL), mostly(Isolation::Standard, Isolation::ALL)),
-        (mostly(WorkspaceRule::ReadWrite, WorkspaceRule::ALL), kinds, covers),
+        (mostly(WorkspaceRule::ReadWrite, WorkspaceRule::ALL), kinds, covers(), covers()),
         (
             subsequence(Control::ALL, 0..=Control::ALL.len()),
             token_rule(),
@@ -214,7 +214,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
                 network,
                 sudo,
                 (users, isolation),
-                (workspace, kinds, covers),
+                (workspace, kinds, protected, covered),
                 (waived, token, (egress, budget), credentials),
             )| {
                 let policy = Policy::standard()
@@ -231,7 +231,8 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
                     .with_image(image)
                     .with_workspace(workspace)
                     .with_workspace_kinds(kinds)
-                    .with_workspace_protected(covers)
+                    .with_workspace_protected(protected)
+                    .with_workspace_covered(covered)
                     .with_token(token);
                 let policy =
                     credentials.into_iter().fold(policy, |policy, (name, bound)| policy.with_credential(name, bound));

@@ -316,6 +316,7 @@ mod tests {
 
     fn mounted(kind: &str, target: &str, options: &str) -> Mounted {
         Mounted {
+            root: "/".into(),
             target: target.into(),
             options: Vec::new(),
             kind: kind.to_owned(),

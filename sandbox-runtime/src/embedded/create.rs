@@ -105,6 +105,7 @@ impl Machine {
             cgroups: self.cgroups.groups(&wiring.container_name()),
             tmpfs: spec.tmpfs().iter().map(|tmpfs| (tmpfs.path.to_string(), tmpfs.size.bytes())).collect(),
             binds,
+            blanks: wiring.blanks.iter().map(|blank| blank.target.clone()).collect(),
             first: None,
             loop_device: None,
         })

@@ -14,7 +14,9 @@ use std::time::Duration;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use sandbox_core::{Error, ErrorKind, Result};
 use sandbox_guest::frame::{receive, send};
-use sandbox_guest::launch::{ARGUMENT, Bind, Cgroup, Launch, Layer, MAX_LAUNCH, MAX_OUTCOME, Outcome, Step, Tmpfs};
+use sandbox_guest::launch::{
+    ARGUMENT, Bind, Blank, Cgroup, Launch, Layer, MAX_LAUNCH, MAX_OUTCOME, Outcome, Step, Tmpfs,
+};
 use sandbox_guest::wire::{GUEST_DIRECTORY, GUEST_PROGRAM, Identity};
 
 use super::identities::Ids;
@@ -93,6 +95,7 @@ impl Launcher {
                     owner: mount.owner.map(|(uid, gid)| (Identity { uid, gid }, self.ids.outside(agent))),
                 })
                 .collect(),
+            blanks: record.blanks.iter().map(|target| Blank { target: bytes(target), owner: agent }).collect(),
             masked: hidden::MASKED.map(|path| path.as_bytes().to_vec()).to_vec(),
             read_only: hidden::READ_ONLY.map(|path| path.as_bytes().to_vec()).to_vec(),
             hostname: b"sandbox".to_vec(),

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 /// A line of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mounted {
+    /// Which part of its file system it is.
+    pub(super) root: PathBuf,
     /// Where it is.
     pub(super) target: PathBuf,
     /// The mount's own options.
@@ -30,13 +32,14 @@ pub(super) fn parse(text: &[u8]) -> Vec<Mounted> {
 }
 
 fn line(line: &[u8]) -> Option<Mounted> {
-    let mut fields = line.split(|&byte| byte == b' ').skip(4);
-    let (target, options) = (fields.next()?, fields.next()?);
+    let mut fields = line.split(|&byte| byte == b' ').skip(3);
+    let (root, target, options) = (fields.next()?, fields.next()?, fields.next()?);
     let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
     let kind = rest.next()?;
     let super_options = rest.nth(1)?;
     let list = |field: &[u8]| String::from_utf8_lossy(field).split(',').map(str::to_owned).collect();
     Some(Mounted {
+        root: PathBuf::from(OsString::from_vec(unescape(root))),
         target: PathBuf::from(OsString::from_vec(unescape(target))),
         options: list(options),
         kind: String::from_utf8_lossy(kind).into_owned(),

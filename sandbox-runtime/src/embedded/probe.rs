@@ -196,6 +196,7 @@ fn attempt(machine: &Machine, program: &[u8], id: &ContainerId) -> Result<(), La
             writable: true,
             owner: matches!(machine.ids, Ids::Range { .. }).then_some((1, 1)),
         }],
+        blanks: vec!["/blank".into()],
         first: None,
         loop_device: None,
     };

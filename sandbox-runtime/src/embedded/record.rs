@@ -45,6 +45,8 @@ pub(super) struct Record {
     pub(super) tmpfs: Vec<(String, u64)>,
     /// The host's directories.
     pub(super) binds: Vec<Mount>,
+    /// Empty directories of the layer, mounted after that.
+    pub(super) blanks: Vec<PathBuf>,
     /// Process 1, once it was started.
     pub(super) first: Option<Process>,
     /// The number of the loop device below the layer, once it was started.
@@ -110,6 +112,6 @@ impl Record {
 }
 
 /// The form of the record that this version writes.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 const FILE: &str = "record.json";
 const FRESH: &str = "record.json.new";

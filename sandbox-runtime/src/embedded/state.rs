@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, openat, openat2, statat};
 use sandbox_core::{Bind, ContainerId, ContainerState, ContainerStatus, EffectiveSettings, Error, Result};
@@ -11,7 +11,7 @@ use sandbox_policy::{Isolation, LinuxCapability};
 
 use super::Machine;
 use super::cgroups::{Ceilings, read_ceilings};
-use super::launch::DISK;
+use super::launch::{DISK, LAYER};
 use super::mountinfo::{self, Mounted};
 use super::process::Process;
 use super::record::{Mount, Record};
@@ -70,6 +70,7 @@ fn settings(record: &Record, directory: &Path, first: Process) -> EffectiveSetti
         no_network: Some(only_loopback(&file("net/dev")).into()),
         capabilities: Some(capabilities(field("CapBnd").zip(field("CapPrm")))),
         binds: Some(binds(record, &mounts, first)),
+        blanks: Some(blanks(record, directory, &mounts)),
     }
 }
 
@@ -147,6 +148,24 @@ fn binds(record: &Record, mounts: &[Mounted], first: Process) -> Vec<Bind> {
         .collect();
     binds.sort();
     binds
+}
+
+/// Where directories of the container's own layer are mounted. Its file system shows them at its top where it is an image, and in the
+/// container's directory, which has no other's name, where it is the host's.
+fn blanks(record: &Record, directory: &Path, mounts: &[Mounted]) -> Vec<PathBuf> {
+    let is_own = |(index, target): &(usize, &PathBuf)| {
+        let name = sandbox_guest::launch::blank_name(*index);
+        let mount = mounts.iter().rfind(|mount| mount.target == **target);
+        mount.is_some_and(|mount| match (record.disk, directory.file_name()) {
+            (Some(_), _) => mount.root == Path::new("/").join(&name),
+            (None, Some(container)) => mount.root.ends_with(Path::new(container).join(LAYER).join(&name)),
+            (None, None) => false,
+        })
+    };
+    let mut blanks: Vec<PathBuf> =
+        record.blanks.iter().enumerate().filter(is_own).map(|(_, target)| target.clone()).collect();
+    blanks.sort();
+    blanks
 }
 
 /// Whether what lies at the target inside is the source. Links inside lead nowhere else: they are not followed.

@@ -12,7 +12,7 @@ use bollard::models::{
     MountBindOptions, MountBindOptionsPropagationEnum, MountType, ResourcesUlimits, RestartPolicy,
     RestartPolicyNameEnum,
 };
-use sandbox_core::{Error, ErrorKind, FileSystem, Result, Transport, Wiring};
+use sandbox_core::{Blank, Error, ErrorKind, FileSystem, Result, Transport, Wiring};
 use sandbox_guest::relay;
 use sandbox_guest::wire::{GUEST_DIRECTORY, GUEST_PROGRAM};
 use sandbox_policy::{Access, AgentUser, Control, Limits, SandboxSpec, Tmpfs};
@@ -98,7 +98,7 @@ fn host_config(spec: &SandboxSpec, wiring: &Wiring, quota: Quota, gvisor: Option
         masked_paths: Some(hidden::MASKED.map(str::to_owned).to_vec()),
         readonly_paths: Some(hidden::READ_ONLY.map(str::to_owned).to_vec()),
         readonly_rootfs: Some(spec.required().contains(&Control::ReadonlyRootfs)),
-        tmpfs: Some(spec.tmpfs().iter().map(|tmpfs| memory_file_system(tmpfs, spec, wiring.agent.ids())).collect()),
+        tmpfs: Some(in_memory(spec, wiring)?),
         mounts: Some(mounts(spec, wiring)?),
         shm_size: Some(SHARED_MEMORY),
         network_mode: Some("none".to_owned()),
@@ -157,14 +157,35 @@ pub(super) fn utf8<'a>(field: &str, path: &'a Path) -> Result<&'a str> {
     })
 }
 
+fn in_memory(spec: &SandboxSpec, wiring: &Wiring) -> Result<HashMap<String, String>> {
+    let agent = wiring.agent.ids();
+    let mut all: HashMap<String, String> =
+        spec.tmpfs().iter().map(|tmpfs| memory_file_system(tmpfs, spec, agent)).collect();
+    for Blank { target, size } in &wiring.blanks {
+        all.insert(
+            utf8("workspace", target)?.to_owned(),
+            format!("rw,exec,nosuid,nodev,size={},{}", size.bytes(), own(agent)),
+        );
+    }
+    Ok(all)
+}
+
+/// The options by which a memory file system is the agent's alone, where it is known who that is.
+fn own(agent: Option<AgentUser>) -> String {
+    match agent {
+        Some(agent) => format!("mode=0700,uid={},gid={}", agent.uid(), agent.gid()),
+        None => "mode=1777".to_owned(),
+    }
+}
+
 /// A home and a workspace are their user's alone, `/run` is root's, and the rest are everybody's, as in an ordinary system
 /// (<https://man7.org/linux/man-pages/man7/hier.7.html>); runc 1.1 keeps the mode that the directory has in the image. The home and the workspace of a
 /// user that only the image knows are everybody's too, of whom there is one. Programs may be run from each: agents build there.
 fn memory_file_system(Tmpfs { path, size }: &Tmpfs, spec: &SandboxSpec, agent: Option<AgentUser>) -> (String, String) {
     let is_workspace = spec.workspace().is_some_and(|workspace| workspace.guest == *path);
     let is_own = path.as_path().starts_with("/home") || is_workspace;
-    let owner = if let (true, Some(agent)) = (is_own, agent) {
-        format!("mode=0700,uid={},gid={}", agent.uid(), agent.gid())
+    let owner = if is_own {
+        own(agent)
     } else if path.as_str() == "/run" {
         "mode=0755".to_owned()
     } else {

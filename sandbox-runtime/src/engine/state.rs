@@ -1,5 +1,6 @@
 //! Reading back what an engine says of a container.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use bollard::models::{
@@ -80,6 +81,7 @@ fn settings(
         no_network: Some(no_network.into()),
         capabilities: Some(capabilities(config, granted)),
         binds: Some(binds(mounts)),
+        blanks: Some(blanks(config)),
     }
 }
 
@@ -132,6 +134,13 @@ fn capabilities(config: &HostConfig, granted: &[String]) -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+/// Where memory is mounted, which holds nothing of the host's.
+fn blanks(config: &HostConfig) -> Vec<PathBuf> {
+    let mut blanks: Vec<PathBuf> = config.tmpfs.iter().flat_map(HashMap::keys).map(PathBuf::from).collect();
+    blanks.sort();
+    blanks
 }
 
 /// The file of host names is this crate's own, in place of the engine's, which engines do not list either.

@@ -162,7 +162,7 @@ async fn what_a_killed_owner_made_in_a_workspace_is_reaped() {
     let names = [workspace.as_os_str().as_bytes(), b".vscode", b".envrc", b".mcp.json"].join(&0);
     fs::write(directory.join("placeholders"), names).unwrap();
     fs::create_dir(workspace.join(".vscode")).unwrap();
-    fs::set_permissions(workspace.join(".vscode"), fs::Permissions::from_mode(0o1555)).unwrap();
+    fs::set_permissions(workspace.join(".vscode"), fs::Permissions::from_mode(0o1755)).unwrap();
     let mine: &Path = &workspace.join(".mcp.json");
     fs::write(mine, "").unwrap();
     let reaped = reap(&*fixture.runtime, &fixture.run_root).await.unwrap();

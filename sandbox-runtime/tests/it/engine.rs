@@ -96,6 +96,7 @@ pub(crate) fn wiring(image: Image, directory: &Path) -> Wiring {
         image,
         agent: Agent::Ids(AgentUser::default()),
         covers: Vec::new(),
+        blanks: Vec::new(),
         guest_directory: directory.to_owned(),
         file_system: sandbox_core::FileSystem::Shared,
     }

@@ -6,6 +6,7 @@ mod clone;
 mod connect;
 mod containers;
 mod contract;
+mod covered;
 mod covers;
 mod egress;
 mod embedded;

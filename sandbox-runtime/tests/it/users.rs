@@ -1,6 +1,7 @@
 //! The image's own user, on each kind of runtime: by name and by number, and what is not one.
 
 use std::io::Cursor;
+use std::os::unix::fs::PermissionsExt as _;
 
 use sandbox_core::policy::{AgentUser, ImageRef};
 use sandbox_core::testkit::contract::Fixture;
@@ -109,6 +110,9 @@ async fn try_all(fixture: &Fixture, base: &str, bring: impl AsyncFn(&str, Vec<u8
                 assert!(format!("{error:?}").contains(words) && error.hint().is_some(), "{user:?}: {error:?}");
             }
         }
+        if user == "vscode" {
+            covers_are_the_users(fixture, &name).await;
+        }
         if user == "high" {
             // Whoever says whom does not need the image's.
             let asked = AgentUser::new(1234, 50).unwrap();
@@ -120,6 +124,25 @@ async fn try_all(fixture: &Fixture, base: &str, bring: impl AsyncFn(&str, Vec<u8
         }
         remove(&name).await;
     }
+}
+
+/// What is mounted over parts of a workspace is the user's to write, whoever that is and whether the host has those parts or not.
+async fn covers_are_the_users(fixture: &Fixture, image: &str) {
+    let workspace = tempfile::tempdir().unwrap();
+    for (path, mode) in [(workspace.path().to_owned(), 0o777), (workspace.path().join("node_modules"), 0o755)] {
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let builder = Sandbox::builder().shared_runtime(std::sync::Arc::clone(&fixture.runtime)).policy(fixture.policy());
+    let builder = builder.run_root(fixture.run_root.clone()).image(image).workspace(workspace.path());
+    let sandbox = builder.start().await.unwrap();
+    let script =
+        "busybox touch node_modules/x && echo one; busybox touch .git/x && echo two; busybox touch y && echo three";
+    let output = sandbox.command("busybox").args(["sh", "-c", script]).output().await.unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "one\ntwo\nthree\n", "{:?}", output.stderr);
+    sandbox.destroy().await.unwrap();
+    assert_eq!(std::fs::read_dir(workspace.path().join("node_modules")).unwrap().count(), 0);
+    assert!(!workspace.path().join(".git").exists() && workspace.path().join("y").exists());
 }
 
 mod docker_and_podman {

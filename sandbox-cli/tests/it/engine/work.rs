@@ -10,6 +10,7 @@ use crate::harness::{Place, text};
 fn git(directory: &Path, arguments: &[&str]) -> String {
     let output = Command::new("git")
         .args(["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main"])
+        .args(["-c", "safe.directory=*"])
         .args(arguments)
         .current_dir(directory)
         .output()
@@ -58,12 +59,23 @@ fn commits_are_shown_and_taken_over() {
 }
 
 #[test]
-fn a_repository_that_the_sandbox_mounts_takes_no_work() {
+fn work_comes_back_to_the_repository_that_is_mounted_and_to_none_that_the_agent_may_write() {
     let place = Place::new();
     let workspace = place.workspace();
     git(&workspace, &["init", "-q"]);
+    git(&workspace, &["commit", "-q", "--allow-empty", "-m", "first"]);
+    std::fs::create_dir(workspace.join("nested")).unwrap();
+    git(&workspace.join("nested"), &["init", "-q"]);
     let id = place.ok(&["up", "-w", text(&workspace)]).trim().to_owned();
-    let ran = place.sandbox(&["pull", &id, "--into", text(&workspace)]);
+    let script = "git config user.name a && git config user.email a@b && echo two >file && git add file && git commit -qm second";
+    assert_eq!(place.sandbox(&["exec", &id, "--", "sh", "-c", script]).code, Some(0));
+    let with = ["--into", text(&workspace)];
+    assert!(place.ok(&[&["diff", &id][..], &with].concat()).contains("+two"));
+    assert!(place.ok(&[&["patch", &id][..], &with].concat()).contains("Subject: [PATCH] second"));
+    let reference = place.ok(&[&["pull", &id][..], &with].concat());
+    assert_eq!(git(&workspace, &["log", "--format=%s", reference.trim()]), "second\nfirst");
+    assert_eq!(git(&workspace, &["log", "--format=%s"]), "first");
+    let ran = place.sandbox(&["pull", &id, "--into", text(&workspace.join("nested"))]);
     assert!(ran.code == Some(1) && ran.stderr.contains("which the agent may write"), "{ran:?}");
     place.ok(&["down", &id]);
     place.assert_nothing_left();

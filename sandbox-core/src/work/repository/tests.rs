@@ -24,6 +24,10 @@ async fn a_repository_is_found_from_any_place_in_it() {
     assert_eq!(nothing.kind(), ErrorKind::NotFound, "{nothing}");
 }
 
+fn exposing(directory: &Path, covered: &[&str]) -> Exposed {
+    Exposed { directory: directory.to_owned(), covered: covered.iter().map(PathBuf::from).collect() }
+}
+
 #[test]
 fn a_repository_that_an_agent_may_write_is_refused() {
     let directory = repository();
@@ -41,10 +45,22 @@ fn a_repository_that_an_agent_may_write_is_refused() {
         (root.as_path(), root.parent().unwrap().to_owned()),
         (pointing.path(), pointing.path().canonicalize().unwrap()),
     ] {
+        let error = HostRepository::open(path, &[exposing(&exposed, &[])]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{exposed:?}: {error}");
+    }
+    assert!(HostRepository::open(&root, &[exposing(&other.path().canonicalize().unwrap(), &[])]).is_ok());
+    // What the agent does not see, it does not write.
+    assert!(HostRepository::open(&root, &[exposing(&root, &[".git"])]).is_ok());
+    let pointing = pointing.path().canonicalize().unwrap();
+    assert!(HostRepository::open(&pointing, &[exposing(&pointing, &[".git"])]).is_ok());
+    for (path, exposed) in [
+        (&root, exposing(&root, &["x", ".git/objects"])),
+        (&root, exposing(root.parent().unwrap(), &[".git"])),
+        (&pointing, exposing(target.parent().unwrap(), &["x"])),
+    ] {
         let error = HostRepository::open(path, std::slice::from_ref(&exposed)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied, "{exposed:?}: {error}");
     }
-    assert!(HostRepository::open(&root, &[other.path().canonicalize().unwrap()]).is_ok());
 }
 
 #[test]

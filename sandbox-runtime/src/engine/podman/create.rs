@@ -10,7 +10,7 @@
 
 use std::path::Path;
 
-use sandbox_core::{ContainerId, Result, Transport, Wiring};
+use sandbox_core::{Blank, ContainerId, Result, Transport, Wiring};
 use sandbox_guest::relay;
 use sandbox_guest::wire::{GUEST_DIRECTORY, GUEST_PROGRAM};
 use sandbox_policy::{Access, Isolation, Limits, SandboxSpec};
@@ -55,6 +55,14 @@ fn body(spec: &SandboxSpec, wiring: &Wiring, transport: Transport, isolation: Is
     }
     for cover in &wiring.covers {
         mounts.push(bind("workspace", &cover.source, &cover.target, cover.access)?);
+    }
+    for Blank { target, size } in &wiring.blanks {
+        // Podman would fill it with what lies below, which is the host's, and takes no owner
+        // (<https://docs.podman.io/en/v4.3/markdown/podman-run.1.html#mount-type-type-type-specific-option>).
+        let size = format!("size={}", size.bytes());
+        let options = ["rw", "exec", "nosuid", "nodev", "notmpcopyup", "mode=1777", &size];
+        let target = utf8("workspace", target)?;
+        mounts.push(json!({ "type": "tmpfs", "source": "tmpfs", "destination": target, "options": options }));
     }
     let own = json!({ "nsmode": "private" });
     // Podman makes `/dev/shm` on the host and mounts it from there, which to gVisor is a directory of the host like any other:

@@ -254,12 +254,16 @@ async fn what_an_agent_may_write_is_neither_cloned_from_nor_mirrored_into() {
     let sandbox = clone().await.unwrap();
     sandbox.destroy().await.unwrap();
     // As soon as a sandbox has it, its settings are an agent's.
-    let agents = scene.fixture.builder().workspace(shared.path()).start().await.unwrap();
+    let open = scene.fixture.policy().with_workspace_covered([]);
+    let agents = scene.fixture.builder().policy(open).workspace(shared.path()).start().await.unwrap();
     assert_eq!(clone().await.unwrap_err().kind(), ErrorKind::Denied);
     let inner = shared.path().join("mirrors");
     let error = scene.builder().mirrors(scene.server.mirrors(&inner)).start().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
     agents.destroy().await.unwrap();
+    // Where `.git` is covered, what the agent may write is not what git reads.
+    let agents = scene.fixture.builder().workspace(shared.path()).start().await.unwrap();
     let sandbox = clone().await.unwrap();
     sandbox.destroy().await.unwrap();
+    agents.destroy().await.unwrap();
 }

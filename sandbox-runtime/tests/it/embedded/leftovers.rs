@@ -133,6 +133,7 @@ async fn a_container_that_was_never_started_is_found_and_removed() {
         image: runtime.resolve(&spec, &engine::events()).await.unwrap(),
         agent: Agent::Ids(AgentUser::default()),
         covers: Vec::new(),
+        blanks: Vec::new(),
         guest_directory: directory.path().to_owned(),
         file_system: sandbox_core::FileSystem::Shared,
     };
