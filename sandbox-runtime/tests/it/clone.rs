@@ -9,8 +9,7 @@ mod server;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use sandbox_core::policy::{Branch, History, WorkspaceKind};
 use sandbox_core::testkit::contract::Fixture;
@@ -18,19 +17,8 @@ use sandbox_core::{EgressVerdict, Event, HostRepository, Sandbox, SandboxBuilder
 
 use crate::contract::fixture;
 use crate::egress::harness::{allowlist, here};
+use crate::git::git;
 use server::{NAME, Server};
-
-fn git(directory: &Path, arguments: &[&str]) -> String {
-    let output = Command::new("git")
-        .args(["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=trunk"])
-        .args(arguments)
-        .current_dir(directory)
-        .envs([("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
-}
 
 /// A server with one repository, somebody who pushes to it, and a place for mirrors.
 struct Scene {

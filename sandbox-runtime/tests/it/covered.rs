@@ -12,6 +12,7 @@ use sandbox_core::testkit::contract::Fixture;
 use sandbox_core::{Exposed, HostRepository, Rendering, Sandbox, Status, Work, WorkLimits};
 
 use crate::contract::fixture;
+use crate::git::git;
 
 /// Files and directories by their paths: which they are, when they were changed, and what they hold.
 type Tree = BTreeMap<PathBuf, (u64, i64, i64, Vec<u8>)>;
@@ -88,20 +89,6 @@ impl Place {
         let covered = [".git", "node_modules"].map(PathBuf::from).into();
         [Exposed { directory: self.workspace(), covered }]
     }
-}
-
-/// Runs git on the host, as a person would.
-fn git(directory: &Path, arguments: &[&str]) -> String {
-    let output = Command::new("git")
-        .args(["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=trunk"])
-        .args(["-c", "safe.directory=*"])
-        .args(arguments)
-        .current_dir(directory)
-        .envs([("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }
 
 async fn inside(sandbox: &Sandbox, script: &str) -> String {

@@ -12,6 +12,7 @@ mod egress;
 mod embedded;
 mod engine;
 mod failures;
+mod git;
 mod images;
 mod inside;
 mod podman;

@@ -1,27 +1,15 @@
 //! Work comes back from real sandboxes, and nothing of the agent's making runs on the host.
 
-use std::path::Path;
 use std::process::Command;
 
 use sandbox_core::testkit::contract::Fixture;
 use sandbox_core::{ErrorKind, HostRepository, Rendering, Sandbox, Status, Stdin, TransferLimits, Work, WorkLimits};
 
 use crate::contract::fixture;
+use crate::git::git;
 
 /// Where the agent works.
 const INSIDE: &str = "/home/agent/work";
-
-fn git(directory: &Path, arguments: &[&str]) -> String {
-    let output = Command::new("git")
-        .args(["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main"])
-        .args(arguments)
-        .current_dir(directory)
-        .envs([("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
-}
 
 /// A repository of the host, and a sandbox that holds a clone of it on the branch `topic`.
 struct Scene {
@@ -34,7 +22,7 @@ impl Scene {
     async fn new(fixture: Fixture) -> Self {
         let sandbox = fixture.start().await;
         let host = tempfile::tempdir().unwrap();
-        git(host.path(), &["init", "-q"]);
+        git(host.path(), &["init", "-q", "-b", "main"]);
         std::fs::write(host.path().join("file"), "one\n").unwrap();
         git(host.path(), &["add", "file"]);
         git(host.path(), &["commit", "-q", "-m", "first"]);
