@@ -14,13 +14,14 @@ mod terminal;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sandbox_guest::frame::{self, Outgoing};
 use sandbox_guest::wire::{Failure, FailureKind, MAX_DESCRIPTORS, MAX_TO_GUEST, MAX_TO_HOST, Reply, Request, Socket};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 pub(crate) use control::Control;
 pub use exec::{Command, Output, Process, Stdin};
@@ -38,6 +39,7 @@ pub(crate) const ANSWER: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Guest {
     requests: mpsc::Sender<Outbound>,
+    closing: Arc<Notify>,
     closed: watch::Receiver<bool>,
 }
 
@@ -54,13 +56,18 @@ impl Guest {
     pub(crate) fn new(channel: UnixStream, events: Option<Events>) -> Self {
         let (requests, queue) = mpsc::channel(64);
         let (ended, closed) = watch::channel(false);
-        // The task ends with the last handle, or with the guest: it outlives nothing.
+        let closing = Arc::new(Notify::new());
+        let asked = Arc::clone(&closing);
+        // The task ends with the last handle, or with the guest, or when it is told to: it outlives nothing.
         #[expect(clippy::disallowed_methods, reason = "this is the channel's one owner")]
         tokio::spawn(async move {
-            carry(channel, queue, events).await;
+            tokio::select! {
+                () = carry(channel, queue, events) => {}
+                () = asked.notified() => {}
+            }
             ended.send_replace(true);
         });
-        Self { requests, closed }
+        Self { requests, closing, closed }
     }
 
     /// Speaks through another process that holds the sandbox and audits what passes, such as the command's supervisor.
@@ -86,6 +93,11 @@ impl Guest {
     pub async fn closed(&self) {
         // An error means that the task is gone, and the channel with it.
         let _ = self.closed.clone().wait_for(|closed| *closed).await;
+    }
+
+    /// Closes the channel, whoever else holds a handle: the guest ends, and the sandbox's programs with it.
+    pub(crate) fn close(&self) {
+        self.closing.notify_one();
     }
 
     /// Makes a request; `give` holds the descriptors that its kind asks for after the control.

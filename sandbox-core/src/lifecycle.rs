@@ -157,7 +157,7 @@ async fn live(
         }
         Ok((about, guest)) => {
             let watched = guest.clone();
-            if tell.send(Ok((about, guest))).is_err() {
+            let cause = if tell.send(Ok((about, guest))).is_err() {
                 Cause::Cancelled
             } else {
                 tokio::select! {
@@ -165,7 +165,10 @@ async fn live(
                     () = watched.closed() => if began.elapsed() < lifetime { Cause::GuestEnded } else { Cause::LifetimeOver },
                     () = tokio::time::sleep(lifetime) => Cause::LifetimeOver,
                 }
-            }
+            };
+            // Whatever handles there are: a container that ends by itself is removed sooner than one that is killed.
+            watched.close();
+            cause
         }
     };
     let residue = unwind(&events, cause, &mut teardown).await;

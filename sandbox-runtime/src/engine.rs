@@ -218,6 +218,8 @@ const START: Duration = Duration::from_mins(1);
 const INSPECT: Duration = Duration::from_secs(10);
 /// What sending a signal may take.
 const KILL: Duration = Duration::from_secs(10);
+/// How long a container that was told to end may take before it is killed.
+const END: Duration = Duration::from_secs(10);
 /// What one request to remove may take, which the engine answers when it has removed.
 const REMOVE: Duration = Duration::from_secs(30);
 /// How long a container that is being removed may be seen after that.

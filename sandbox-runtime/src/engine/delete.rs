@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use bollard::query_parameters::RemoveContainerOptionsBuilder;
-use sandbox_core::{ContainerId, Error, ErrorKind, Result};
+use sandbox_core::{ContainerId, ContainerStatus, Error, ErrorKind, Result};
+use sandbox_policy::Isolation;
 use tokio::time::{Instant, sleep};
 
 use super::error::within;
-use super::{Engine, GONE, REMOVE};
+use super::{END, Engine, GONE, REMOVE};
 
 impl Engine {
     /// Removes a container with its volumes, running or not; when this returns `Ok`, it is gone.
@@ -16,6 +17,9 @@ impl Engine {
     /// file system busy fails once and succeeds a moment later. No call of its API waits for the end of either, so
     /// this asks again, at growing intervals.
     pub(crate) async fn delete(&self, container: &ContainerId) -> Result<()> {
+        if self.isolation == Isolation::Gvisor {
+            self.end(container).await;
+        }
         let deadline = Instant::now() + GONE;
         let mut pause = FIRST_PAUSE;
         loop {
@@ -27,6 +31,24 @@ impl Engine {
                 return Err(refused.unwrap_or_else(|| still_there(container)));
             }
             sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Waits a while for the end of a container whose guest was told to end.
+    ///
+    /// containerd's shim hands out the exits of what gVisor leaves behind, a process for each address space that there was
+    /// inside, in turn with that of `runsc kill`, for which it holds the lock that they need: beyond the 32 that it queues,
+    /// each takes it a second. So gVisor is killed only if it does not end by itself
+    /// (<https://github.com/containerd/containerd/blob/v1.6.20/sys/reaper/reaper_unix.go>, `Reap`).
+    async fn end(&self, container: &ContainerId) {
+        let deadline = Instant::now() + END;
+        let mut pause = FIRST_PAUSE;
+        while Instant::now() < deadline {
+            match self.state(container).await {
+                Ok(state) if state.status == ContainerStatus::Running => sleep(pause).await,
+                _ => return,
+            }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
