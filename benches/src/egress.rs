@@ -16,6 +16,7 @@ pub use contest::{CLIENTS, Contest};
 pub use daemon::Memory;
 pub use gateway::run as run_gateway;
 pub use tls::Trust;
+pub(crate) use tls::{AUTHORITY, CERTIFICATE, KEY, certify};
 
 /// The argument that makes a program of ours the gateway's own process.
 pub const GATEWAY: &str = "--gateway";

@@ -4,13 +4,16 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sandbox_core::policy::{Control, Policy};
-use sandbox_core::{Envelope, Event, EventSink, Guest, Runtime, Sandbox, SandboxBuilder, Status, TransferLimits};
+use async_trait::async_trait;
+use sandbox_core::policy::{Allowlist, Control, Egress, EgressRule, History, Policy, WorkspaceKind};
+use sandbox_core::{
+    Envelope, Event, EventSink, Guest, Mirrors, Resolve, Runtime, Sandbox, SandboxBuilder, Status, TransferLimits,
+};
 use sandbox_runtime::{DockerRuntime, EmbeddedOptions, EmbeddedRuntime, HOST_IMAGE};
 use tokio::io::AsyncReadExt as _;
 use tokio::task::JoinSet;
 
-use crate::{Engine, Failure, IMAGE, Result};
+use crate::{Engine, Failure, Forge, IMAGE, Result};
 
 /// Starts sandboxes of the standard policy.
 #[derive(Debug)]
@@ -92,6 +95,30 @@ impl Ours {
         sandbox.destroy().await?;
         let begun = clock.0.lock().unwrap_or_else(PoisonError::into_inner).ok_or("nothing was copied")?;
         Ok(ended.duration_since(begun))
+    }
+
+    /// Starts a sandbox with a clone of a server's repository, and destroys it; returns how long all of the start took. The mirror,
+    /// and what else is kept, lies in a directory.
+    ///
+    /// # Errors
+    /// The sandbox's, and if what was cloned is not as it was committed.
+    pub async fn cloned(&self, forge: &Forge, mirrors: &Path) -> Result<Duration> {
+        let rule = EgressRule::new(forge.name().parse()?).with_ports([forge.address.port()]);
+        let rule = rule.with_addresses([forge.address.ip()])?;
+        let egress = Egress::list(Allowlist { bundles: [].into(), rules: [rule].into() });
+        let policy = self.policy.clone().with_workspace_kinds(WorkspaceKind::ALL.iter().copied()).with_egress(egress);
+        let mirrors = Mirrors::new(mirrors).with_authorities(forge.authority()).with_resolver(At(forge.address.ip()));
+        let begun = Instant::now();
+        let builder = self.builder().policy(policy).mirrors(mirrors);
+        let sandbox = builder.workspace_clone(forge.url().parse()?, History::Full).start().await?;
+        let took = begun.elapsed();
+        let differs = sandbox.command("git").args(["status", "--porcelain"]).directory("/workspace").output().await;
+        sandbox.destroy().await?;
+        let differs = differs?;
+        if differs.exit.status != Status::Code(0) || !differs.stdout.is_empty() {
+            return Err(format!("the clone is not what was committed: {differs:?}").into());
+        }
+        Ok(took)
     }
 
     /// Starts so many sandboxes at once, waits for the first output of a program in each of them, and then destroys them;
@@ -201,6 +228,17 @@ impl EventSink for Clock {
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
         Ok(())
+    }
+}
+
+/// Knows one address, for every name.
+#[derive(Debug)]
+struct At(std::net::IpAddr);
+
+#[async_trait]
+impl Resolve for At {
+    async fn resolve(&self, _: &str) -> std::io::Result<Vec<std::net::IpAddr>> {
+        Ok(vec![self.0])
     }
 }
 

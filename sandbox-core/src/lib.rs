@@ -49,7 +49,7 @@ pub use resolve::{Resolve, SystemResolver};
 pub use run_directory::RunRoot;
 pub use runtime::{
     Bind, ContainerId, ContainerState, ContainerStatus, ContainerSummary, EffectiveSettings, FileSystem, Image,
-    LABEL_OWNER, LABEL_SANDBOX, Runtime, RuntimeInfo, Setting, Signal, Transport, Wiring,
+    LABEL_OWNER, LABEL_SANDBOX, Runtime, RuntimeInfo, Setting, Signal, Transport, Underlay, Underlays, Wiring,
 };
 pub use sandbox::Sandbox;
 pub use sandbox_guest::wire::{Entry, EntryKind, Exit, SkipReason, Skipped, Status, Summary, WindowSize};

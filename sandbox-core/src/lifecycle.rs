@@ -25,10 +25,12 @@ use crate::guest::{self, Guest};
 use crate::run_directory::RunDirectory;
 use crate::sandbox::About;
 use crate::teardown::{Teardown, Undo};
+use crate::work::Seed;
 use crate::workspace::{self, Brought};
 use crate::{
     Agent, Cause, ContainerId, ContainerStatus, Error, ErrorKind, Event, EventSink, Events, Exposed, FileSystem,
-    Gateway, Mirrors, Owner, RepoGrant, Result, RunRoot, Runtime, Sandbox, SandboxId, TokenProvider, Transport, Wiring,
+    Gateway, Mirrors, Owner, RepoGrant, Result, RunRoot, Runtime, Sandbox, SandboxId, TokenProvider, Transport,
+    Underlay, Wiring,
 };
 
 /// All that a sandbox is started from.
@@ -212,8 +214,16 @@ impl Start<'_> {
         let token = self.token(&spec).await?;
         let exposed = run_root.exposed()?;
         let tokens = self.plan.tokens.as_deref().zip(token.as_ref());
-        let finding = workspace::find(&spec, self.plan.mirrors.as_ref(), tokens, &exposed, events);
+        let finding = workspace::find(&spec, self.plan.mirrors.as_ref(), tokens, &exposed, runtime.underlays(), events);
         let found = self.unless_given_up(Box::pin(finding)).await?;
+        let checkout = found.as_ref().and_then(Seed::checkout).cloned();
+        let underlay = checkout.as_ref().zip(spec.workspace()).map(|(checkout, workspace)| Underlay {
+            source: checkout.tree(),
+            target: workspace.guest.as_path().to_owned(),
+        });
+        if let Some(checkout) = checkout {
+            self.teardown.push(Undo::Checkout(checkout));
+        }
         let mut environment = Vec::new();
         for gateway in &self.plan.gateways {
             events.announce(Event::GatewayOpening { gateway: gateway.name().to_owned() })?;
@@ -253,6 +263,7 @@ impl Start<'_> {
             guest_directory: directory.guest_directory(),
             covers: laid.covers,
             blanks: laid.blanks,
+            underlay,
             file_system: runtime.file_system(),
         };
         self.still_wanted()?;
@@ -283,7 +294,7 @@ impl Start<'_> {
         let (agent, attestation) = self.attest(&guest, &spec, &container, &wiring).await?;
         // It holds a buffer and git's output, and is too much for a stack.
         let own = run_root.of(id);
-        let brought = Brought { cloned: found, blanks: &wiring.blanks, own: laid.repository.as_ref() };
+        let brought = Brought { cloned: found, blanks: &wiring.blanks, own: laid.repository.as_ref(), agent };
         let filling = Box::pin(workspace::fill(&guest, &spec, brought, events, &own));
         self.unless_given_up(filling).await?;
         for gateway in self.teardown.gateways() {

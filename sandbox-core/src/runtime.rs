@@ -42,6 +42,11 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
         FileSystem::Shared
     }
 
+    /// Whether a tree of this machine's can lie below what a container writes.
+    fn underlays(&self) -> Underlays {
+        Underlays::Unsupported
+    }
+
     /// Opens the stream that is the standard input and output of a container's first process, before it is started; only
     /// where the transport is [`Transport::Relay`]. Dropping it ends the guest.
     ///
@@ -116,6 +121,27 @@ pub enum FileSystem {
     Shared,
 }
 
+/// Whether a tree of this machine's can lie below what a container writes, so that it need not be copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Underlays {
+    /// It can, as [`Wiring::underlay`] says, where the root file system is writable.
+    Offered,
+    /// It cannot.
+    Unsupported,
+}
+
+/// A tree of the host's that appears inside as the agent's own. What is written goes into the container's own layer; the tree is
+/// never written to, and others may have it below theirs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Underlay {
+    /// The directory on the host.
+    pub source: PathBuf,
+    /// Where it appears inside.
+    pub target: PathBuf,
+}
+
 /// What an engine is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RuntimeInfo {
@@ -185,6 +211,8 @@ pub struct Wiring {
     pub covers: Vec<Cover>,
     /// Empty directories of the sandbox's own, mounted after that.
     pub blanks: Vec<Blank>,
+    /// What lies below the workspace; only where the runtime [offers](Runtime::underlays) it.
+    pub underlay: Option<Underlay>,
     /// Whether the engine sees that directory; where it does not, it is sent the guest.
     pub file_system: FileSystem,
 }
@@ -265,6 +293,8 @@ pub struct EffectiveSettings {
     pub binds: Option<Vec<Bind>>,
     /// Where something of the container's own is mounted that holds nothing of the host's, sorted.
     pub blanks: Option<Vec<PathBuf>>,
+    /// Where a tree of the host's lies below what the container writes, sorted.
+    pub underlays: Option<Vec<PathBuf>>,
 }
 
 /// A switch in an engine's answer.

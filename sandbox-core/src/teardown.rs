@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::cover::Held;
 use crate::run_directory::RunDirectory;
+use crate::work::Checkout;
 use crate::{ContainerId, Error, ErrorKind, OpenGateway, Result, Runtime, Token, TokenProvider};
 
 /// How long one step back may take.
@@ -16,6 +17,8 @@ const STEP: Duration = Duration::from_mins(1);
 /// One step back.
 #[derive(Debug)]
 pub(crate) enum Undo {
+    /// Lets go of what lies below the workspace.
+    Checkout(Checkout),
     /// Removes a container, by the id or the name that it was to have.
     Container(Arc<dyn Runtime>, ContainerId),
     /// Lets go of what is covered in the workspace; what was made there goes with the run directory.
@@ -32,6 +35,10 @@ impl Undo {
     async fn run(self) -> Result<()> {
         match self {
             Self::Container(runtime, container) => runtime.delete(&container).await,
+            Self::Checkout(checkout) => {
+                drop(checkout);
+                Ok(())
+            }
             Self::Covers(held) => {
                 drop(held);
                 Ok(())
@@ -44,6 +51,7 @@ impl Undo {
 
     fn name(&self) -> String {
         match self {
+            Self::Checkout(_) => "letting go of what lies below the workspace".to_owned(),
             Self::Container(_, container) => format!("removing container {container}"),
             Self::Covers(_) => "letting go of the workspace".to_owned(),
             Self::Gateway(gateway) => format!("closing {gateway:?}"),
@@ -68,7 +76,7 @@ impl Teardown {
     pub(crate) fn gateways(&mut self) -> impl Iterator<Item = &mut Box<dyn OpenGateway>> {
         self.stack.iter_mut().filter_map(|undo| match undo {
             Undo::Gateway(gateway) => Some(gateway),
-            Undo::Container(..) | Undo::Covers(_) | Undo::RunDirectory(_) | Undo::Token(..) => None,
+            Undo::Checkout(_) | Undo::Container(..) | Undo::Covers(_) | Undo::RunDirectory(_) | Undo::Token(..) => None,
         })
     }
 
@@ -84,6 +92,11 @@ impl Teardown {
                 Undo::Covers(held) if !residue.is_empty() => {
                     std::mem::forget(held);
                     is_covered = true;
+                    continue;
+                }
+                // What may still run may still read it.
+                Undo::Checkout(checkout) if !residue.is_empty() => {
+                    std::mem::forget(checkout);
                     continue;
                 }
                 Undo::RunDirectory(_) if is_covered => continue,

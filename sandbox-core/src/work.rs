@@ -6,6 +6,7 @@
 //! `.git` names programs (`core.fsmonitor`, `diff.external`, filters, hooks) that the host's git would start (git(1),
 //! "Security").
 
+mod checkout;
 mod git;
 mod mirror;
 mod quarantine;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use sandbox_policy::Branch;
 use tokio::io::AsyncWrite;
 
+pub(crate) use checkout::Checkout;
 pub(crate) use mirror::Asked;
 pub use mirror::{MirrorLimits, Mirrors};
 pub use repository::{Exposed, HostRepository};

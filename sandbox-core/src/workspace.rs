@@ -8,13 +8,13 @@ mod ignored;
 use std::path::Path;
 use std::time::Duration;
 
-use sandbox_policy::{CloneSource, Control, GuestPath, SandboxSpec, WorkspaceSource};
+use sandbox_policy::{AgentUser, CloneSource, Control, GuestPath, RootFilesystem, SandboxSpec, WorkspaceSource};
 
 use crate::cover::{Blank, Repository};
 use crate::work::{Asked, Place, Seed, seed};
 use crate::{
     Error, ErrorKind, Event, Events, Exposed, Guest, HostRepository, Mirrors, Result, Token, TokenProvider,
-    TransferLimits,
+    TransferLimits, Underlays,
 };
 use ignored::Ignored;
 
@@ -25,11 +25,14 @@ pub(crate) async fn find(
     mirrors: Option<&Mirrors>,
     tokens: Option<(&dyn TokenProvider, &Token)>,
     exposed: &[Exposed],
+    underlays: Underlays,
     events: &Events,
 ) -> Result<Option<Seed>> {
-    let Some(WorkspaceSource::Clone { source, history }) = spec.workspace().map(|workspace| &workspace.source) else {
-        return Ok(None);
-    };
+    let Some(workspace) = spec.workspace() else { return Ok(None) };
+    let WorkspaceSource::Clone { source, history } = &workspace.source else { return Ok(None) };
+    // A read-only root has memory for its workspace. A home must be the agent's before anything is mounted in it.
+    let is_layer = spec.root() == RootFilesystem::Writable && !workspace.guest.as_path().starts_with("/home");
+    let below = (underlays == Underlays::Offered && is_layer).then(|| spec.limits().disk.bytes());
     // A token opens the repository that it was made for, at the server that it was made at, and no other is shown it.
     let tokens = tokens.filter(|(_, token)| match source {
         CloneSource::Local(_) => false,
@@ -52,6 +55,7 @@ pub(crate) async fn find(
         token: tokens.map(|(_, token)| token),
         number,
         exposed,
+        below,
     };
     asked.find(mirrors, events).await.map(Some)
 }
@@ -65,6 +69,8 @@ pub(crate) struct Brought<'a> {
     pub(crate) blanks: &'a [Blank],
     /// Where a mounted workspace has its own, in the place of the host's.
     pub(crate) own: Option<&'a Repository>,
+    /// Whose it is.
+    pub(crate) agent: AgentUser,
 }
 
 /// Fills the workspace, where it is one that is filled.
@@ -72,7 +78,7 @@ pub(crate) struct Brought<'a> {
 pub(crate) async fn fill(
     guest: &Guest,
     spec: &SandboxSpec,
-    Brought { cloned, blanks, own }: Brought<'_>,
+    Brought { cloned, blanks, own, agent }: Brought<'_>,
     events: &Events,
     room: &Path,
 ) -> Result<()> {
@@ -80,7 +86,7 @@ pub(crate) async fn fill(
     let target = workspace.guest.as_path();
     let limits = TransferLimits { bytes: spec.limits().disk.bytes(), ..TransferLimits::default() };
     let within = target.join(".git");
-    let place = Place { to: target, own: &within, ignored: &[] };
+    let place = Place { to: target, own: &within, ignored: &[], agent };
     // Some engines mount it for root, with the mode of what lies below it.
     if spec.required().contains(&Control::HostFilesystem) {
         for blank in blanks {
@@ -91,7 +97,9 @@ pub(crate) async fn fill(
         events.announce(Event::WorkspacePreparing { target: workspace.guest.to_string() })?;
     }
     if let Some(cloned) = cloned {
-        guest.make_directory(target).await?;
+        if cloned.checkout().is_none() {
+            guest.make_directory(target).await?;
+        }
         return seed(guest, &cloned, place, room, limits).await;
     }
     let (host, place) = match (&workspace.source, own) {

@@ -39,6 +39,8 @@ pub struct Launch {
     pub files: Vec<(Vec<u8>, Vec<u8>)>,
     /// Memory file systems, in the order of mounting.
     pub tmpfs: Vec<Tmpfs>,
+    /// Trees of the host that appear inside below what the container writes, in the order of mounting, before the binds.
+    pub underlays: Vec<Underlay>,
     /// Directories of the host, in the order of mounting.
     pub binds: Vec<Bind>,
     /// Empty directories of the container's own layer, in the order of mounting, after the host's.
@@ -128,6 +130,19 @@ pub struct Bind {
     pub owner: Option<(Identity, Identity)>,
 }
 
+/// A tree of the host's that appears inside as the container's own: never written to, below a part of its layer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Underlay {
+    /// The directory on the host.
+    pub source: Vec<u8>,
+    /// Where it appears.
+    pub target: Vec<u8>,
+    /// Who owns it on the host, and who that is inside; `None` leaves owners as the namespace shows them.
+    pub owner: Option<(Identity, Identity)>,
+    /// Whom it belongs to, inside.
+    pub writer: Identity,
+}
+
 /// An empty directory of the container's own layer that appears inside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blank {
@@ -140,6 +155,11 @@ pub struct Blank {
 /// The name of such a directory in the layer, by its place in the list.
 pub fn blank_name(index: usize) -> String {
     format!("b{index}")
+}
+
+/// What such a tree and its part of the layer are called, by the place in the list.
+pub fn underlay_name(index: usize) -> String {
+    format!("b{index}u")
 }
 
 /// How a launch ended.

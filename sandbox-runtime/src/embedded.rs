@@ -37,7 +37,7 @@ use async_trait::async_trait;
 use rustix::process::Signal as ProcessSignal;
 use sandbox_core::{
     ContainerId, ContainerState, ContainerSummary, Error, ErrorKind, Events, Image, Result, Runtime, RuntimeInfo,
-    Signal, Wiring,
+    Signal, Underlays, Wiring,
 };
 use sandbox_policy::{Capabilities, ImageRef, PullRule, SandboxSpec};
 
@@ -226,6 +226,10 @@ impl Runtime for EmbeddedRuntime {
 
     fn guest(&self) -> &[u8] {
         guest_program()
+    }
+
+    fn underlays(&self) -> Underlays {
+        Underlays::Offered
     }
 
     async fn resolve(&self, spec: &SandboxSpec, events: &Events) -> Result<Image> {

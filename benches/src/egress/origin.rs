@@ -26,7 +26,7 @@ impl Origin {
     pub(super) fn start(contenders: usize) -> Result<Self> {
         let directory = scratch()?;
         let path = directory.path();
-        tls::make(path)?;
+        tls::certify(path, HOST)?;
         std::fs::create_dir(path.join("www"))?;
         std::fs::write(path.join("www/large"), vec![b'x'; LARGE])?;
         std::fs::write(path.join("www/small"), vec![b'y'; SMALL])?;

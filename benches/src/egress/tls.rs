@@ -34,8 +34,8 @@ impl Trust {
     }
 }
 
-/// Makes an authority and the server's certificate, each in a file.
-pub(super) fn make(directory: &Path) -> Result<()> {
+/// Makes an authority and the certificate of a server, each in a file.
+pub(crate) fn certify(directory: &Path, name: &str) -> Result<()> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     // OpenSSL takes a certificate for its own issuer where both have one name.
@@ -44,15 +44,15 @@ pub(super) fn make(directory: &Path) -> Result<()> {
     std::fs::write(directory.join(AUTHORITY), params.self_signed(&key)?.pem())?;
     let issuer = Issuer::from_params(&params, &key);
     let own = KeyPair::generate()?;
-    let certificate = CertificateParams::new(vec![HOST.to_owned()])?.signed_by(&own, &issuer)?;
+    let certificate = CertificateParams::new(vec![name.to_owned()])?.signed_by(&own, &issuer)?;
     std::fs::write(directory.join(CERTIFICATE), certificate.pem())?;
     std::fs::write(directory.join(KEY), own.serialize_pem())?;
     Ok(())
 }
 
 /// The authority's file.
-pub(super) const AUTHORITY: &str = "authority.pem";
+pub(crate) const AUTHORITY: &str = "authority.pem";
 /// The server's certificate.
-pub(super) const CERTIFICATE: &str = "certificate.pem";
+pub(crate) const CERTIFICATE: &str = "certificate.pem";
 /// The server's key.
-pub(super) const KEY: &str = "key.pem";
+pub(crate) const KEY: &str = "key.pem";

@@ -3,7 +3,9 @@
 use sandbox_core::Sandbox;
 use tokio::runtime::Runtime;
 
-use crate::{Arena, Bare, Effort, Engine, OURS, Ours, Repository, Result, Row, Run, Target, Tree, Unit, scratch};
+use crate::{
+    Arena, Bare, Effort, Engine, Forge, OURS, Ours, Repository, Result, Row, Run, Target, Tree, Unit, scratch,
+};
 
 /// Measures the group.
 ///
@@ -16,6 +18,7 @@ pub fn workspace(run: &Run) -> Result<Vec<Row>> {
     Arena::with(&Engine::named()?, |arena| {
         let mut rows = Vec::new();
         run.figure("copy", &mut rows, || copy(run, arena, &embedded))?;
+        run.figure("clone", &mut rows, || clone(run, arena, &embedded))?;
         let sandbox = tokio.block_on(embedded.start())?;
         let figure = run.figure("files", &mut rows, || files(run, arena, &sandbox));
         tokio.block_on(sandbox.destroy())?;
@@ -36,6 +39,29 @@ fn copy(run: &Run, arena: &Arena, embedded: &Ours) -> Result<Vec<Row>> {
         for (row, ours) in [(&mut docker, &arena.ours), (&mut none, embedded)] {
             row.of("cp -a").push(bare);
             row.of(OURS).push(arena.block_on(ours.copied(repository.path()))?);
+        }
+    }
+    Ok(vec![docker, none])
+}
+
+fn clone(run: &Run, arena: &Arena, embedded: &Ours) -> Result<Vec<Row>> {
+    let files = if run.effort == Effort::Measured { 20_000 } else { 200 };
+    let forge = Forge::start(&Repository::new(files)?)?;
+    let targets = &[Target::AtMostTimes(0.2, "git clone")];
+    let row =
+        |place| Row::new(format!("start with a second clone of {files} files, {place}"), Unit::Milliseconds, targets);
+    let [mut docker, mut none] = ["Docker", "no engine"].map(row);
+    // Below a directory that others may write, there is no mirror.
+    let mirrors = tempfile::tempdir()?;
+    arena.block_on(arena.ours.cloned(&forge, mirrors.path()))?;
+    arena.block_on(embedded.cloned(&forge, mirrors.path()))?;
+    for _ in 0..run.times(7) {
+        let to = scratch()?;
+        let bare = forge.clone_to(&to.path().join("clone"))?;
+        drop(to);
+        for (row, ours) in [(&mut docker, &arena.ours), (&mut none, embedded)] {
+            row.of("git clone").push(bare);
+            row.of(OURS).push(arena.block_on(ours.cloned(&forge, mirrors.path()))?);
         }
     }
     Ok(vec![docker, none])

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sandbox_guest::wire::{CgroupLimits, GUEST_DIRECTORY, Identity, Mount, Observed};
 use sandbox_policy::{Access, Control, Isolation, LinuxCapability, RootFilesystem, SUDO_CAPABILITIES, SandboxSpec};
@@ -186,7 +186,8 @@ impl Seen<'_> {
     fn host_filesystem(&self) -> Comparison {
         let expected = self.expected_binds();
         // From inside, a mount's source cannot be told; that it is there, how, and that there is no other, can.
-        let own = self.wiring.blanks.iter().map(|blank| format!("{} its own", blank.target.display()));
+        let own = self.wiring.blanks.iter().map(|blank| &blank.target).chain(self.underlay());
+        let own = own.map(|target| format!("{} its own", target.display()));
         let words: Vec<String> = expected.iter().map(show).chain(own).collect();
         let mut seen = found(if expected.is_empty() { NOTHING } else { "" }, true);
         for bind in &expected {
@@ -204,15 +205,22 @@ impl Seen<'_> {
             let word = if mount.is_none() { "missing" } else { "its own" };
             seen = seen.also(format!("{} {word}", blank.target.display()), mount.is_some_and(|mount| !mount.read_only));
         }
+        for target in self.underlay() {
+            let mount = self.inside.mounts.iter().rfind(|mount| path(mount) == *target);
+            let word = if mount.is_none() { "missing" } else { "its own" };
+            let holds = mount.is_some_and(|mount| mount.kind == OVERLAY && !mount.read_only);
+            seen = seen.also(format!("{} {word}", target.display()), holds);
+        }
         let strangers = self.inside.mounts.iter().filter(|mount| {
             let target = path(mount);
             !KERNEL_FILE_SYSTEMS.contains(&mount.kind.as_str())
                 && target != Path::new("/")
                 && !(self.wiring.image.id == HOST_IMAGE
-                    && mount.kind == "overlay"
+                    && mount.kind == OVERLAY
                     && HOST_TREES.iter().any(|tree| Path::new(tree) == target))
                 && expected.iter().all(|bind| bind.target != target)
                 && self.wiring.blanks.iter().all(|blank| blank.target != target)
+                && self.underlay().all(|own| own != target)
                 && ENGINE_FILES.iter().all(|file| Path::new(file) != target)
                 && !(mount.kind == DEVICES && HARMLESS_DEVICES.iter().any(|device| Path::new(device) == target))
                 && MASKED.iter().all(|masked| !target.starts_with(masked))
@@ -228,10 +236,19 @@ impl Seen<'_> {
             let missing = self.wiring.blanks.iter().find(is_missing);
             missing.map(|blank| format!("{} not its own", blank.target.display()))
         })
+        .and(self.underlay().next(), |target| {
+            let laid = self.outside.underlays.as_ref().is_some_and(|laid| laid.contains(target));
+            (!laid).then(|| format!("{} not laid", target.display()))
+        })
         .and(self.outside.isolated.as_ref(), |isolated| {
             (*isolated == Setting::Off).then(|| "a namespace of the host".to_owned())
         })
         .asked(if words.is_empty() { NOTHING.to_owned() } else { words.join(", ") })
+    }
+
+    /// Where a tree of the host's lies below what the agent writes.
+    fn underlay(&self) -> impl Iterator<Item = &PathBuf> {
+        self.wiring.underlay.iter().map(|underlay| &underlay.target)
     }
 
     fn expected_binds(&self) -> Vec<Bind> {
@@ -324,6 +341,7 @@ fn path(mount: &Mount) -> &Path {
     Path::new(OsStr::from_bytes(&mount.target))
 }
 
+const OVERLAY: &str = "overlay";
 const NOTHING: &str = "nothing mounted";
 
 /// The mode that `/proc/PID/status` shows for a filter (seccomp(2)).

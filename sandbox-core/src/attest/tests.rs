@@ -36,6 +36,7 @@ fn wiring() -> Wiring {
         agent: Agent::Ids(AgentUser::default()),
         covers: Vec::new(),
         blanks: Vec::new(),
+        underlay: None,
         guest_directory: "/run/sandbox/x/guest".into(),
         file_system: crate::FileSystem::Shared,
     }
@@ -88,6 +89,7 @@ fn honest() -> (Observed, EffectiveSettings) {
     };
     let outside = EffectiveSettings {
         blanks: Some(Vec::new()),
+        underlays: Some(Vec::new()),
         memory: Some(four_gib),
         memory_and_swap: Some(four_gib),
         milli_cpus: Some(2000),
@@ -331,6 +333,26 @@ fn what_covers_the_workspace_must_be_there() {
     assert!(Attestation::compare(&spec, &wiring, &inside, &outside).verify().is_err());
     inside.mounts.last_mut().unwrap().read_only = true;
     Attestation::compare(&spec, &wiring, &inside, &outside).verify().unwrap();
+    let target: std::path::PathBuf = "/repository".into();
+    let underlay = Some(crate::Underlay { source: "/srv/tree".into(), target: target.clone() });
+    let over = Wiring { underlay, ..wiring.clone() };
+    let holds = |inside: &Observed, outside: &EffectiveSettings| {
+        Attestation::compare(&spec, &over, inside, outside).verify().is_ok()
+    };
+    outside.underlays = Some(vec![target]);
+    assert!(!holds(&inside, &outside), "nothing is mounted");
+    inside.mounts.push(mount("/repository", "overlay", false));
+    assert!(holds(&inside, &outside));
+    for (kind, read_only) in [("ext4", false), ("overlay", true)] {
+        *inside.mounts.last_mut().unwrap() = mount("/repository", kind, read_only);
+        assert!(!holds(&inside, &outside), "{kind}");
+    }
+    *inside.mounts.last_mut().unwrap() = mount("/repository", "overlay", false);
+    assert!(Attestation::compare(&spec, &wiring, &inside, &outside).verify().is_err(), "nobody asked for it");
+    for said in [None, Some(Vec::new())] {
+        assert!(!holds(&inside, &EffectiveSettings { underlays: said, ..outside.clone() }));
+    }
+    inside.mounts.pop();
     let blank = crate::Blank { target: "/workspace/.git".into(), size: sandbox_policy::ByteSize::mib(1) };
     let wiring = Wiring { blanks: vec![blank], ..wiring };
     let holds = |inside: &Observed, outside: &EffectiveSettings| {

@@ -9,6 +9,7 @@
 //! DIRECTORY/KEY/number           the number by which its server knows it, if somebody could tell
 //! DIRECTORY/KEY/repository.git   the mirror
 //! DIRECTORY/KEY/new.git          one that is being made; of no worth once nobody holds the lock
+//! DIRECTORY/KEY/checkouts        what lies below workspaces
 //! ```
 
 use std::collections::BTreeMap;
@@ -24,9 +25,10 @@ use sandbox_policy::{Branch, CloneSource, Decision, History, RemoteRepo};
 use sha2::{Digest as _, Sha256};
 
 use super::HostRepository;
+use super::checkout::{Checkout, Wanted};
 use super::git::{self, ObjectId, QUICK};
 use super::remote::{Advertised, Server};
-use super::seed::Seed;
+use super::seed::{Origin, Seed};
 use crate::run_directory::ensure_private;
 use crate::{EgressVerdict, Error, ErrorKind, Event, Events, Exposed, Resolve, Result, SystemResolver, Token};
 
@@ -114,6 +116,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) number: Option<u64>,
     /// What an agent may write to.
     pub(crate) exposed: &'a [Exposed],
+    /// Bytes that a checkout may have which lies below the workspace; none where nothing can lie there.
+    pub(crate) below: Option<u64>,
 }
 
 impl Asked<'_> {
@@ -175,7 +179,12 @@ impl Asked<'_> {
         known.extend(asked.map(|id| (branch.clone(), id)));
         let tips = mirror.bring(&server, &known, self.history).await?;
         let start = tips.get(&branch).or_else(|| tips.get(&default.as_ref()?.0)).cloned().ok_or_else(nothing)?;
-        Ok(Seed::mirrored(mirror.share()?, remote, branch, start, tips, default.map(|(branch, _)| branch)))
+        let checkout = match self.below {
+            Some(bytes) => mirror.checkout(&start, &tips, bytes, mirrors.limits).await?,
+            None => None,
+        };
+        let origin = Origin { url: remote.to_string(), tips, default: default.map(|(branch, _)| branch) };
+        Ok(Seed::mirrored(mirror.share()?, branch, start, origin, checkout))
     }
 }
 
@@ -269,16 +278,20 @@ impl Mirror {
         let Some(any) = known.values().next() else { return Ok(BTreeMap::new()) };
         let wanted: BTreeMap<Branch, String> = known.keys().map(|branch| (branch.clone(), tip(branch))).collect();
         let whole = self.repository();
-        if !whole.join("HEAD").exists() {
+        if whole.join("HEAD").exists() {
+            let tips = self.tips(&wanted).await?;
+            if tips == *known {
+                return Ok(tips);
+            }
+            server.fetch(&whole, &wanted, history).await?;
+            self.join_packs(history).await?;
+        } else {
             let new = self.new_place();
             let format = if any.as_str().len() == 64 { "--object-format=sha256" } else { "--object-format=sha1" };
             let made = git::git(&new, ["init", "--quiet", "--bare", "--template=", format]);
             git::run(made, None, QUICK).await?.content("git cannot make a mirror")?;
             server.fetch(&new, &wanted, history).await?;
             fs::rename(&new, &whole).map_err(failed)?;
-        } else if self.tips(&wanted).await? != *known {
-            server.fetch(&whole, &wanted, history).await?;
-            self.join_packs(history).await?;
         }
         let tips = self.tips(&wanted).await?;
         // What moved meanwhile is taken as it came.
@@ -310,6 +323,28 @@ impl Mirror {
         git::run(joined, None, JOIN_WITHIN).await?.content("git cannot join a mirror's packs").map(|_| ())
     }
 
+    /// What lies below a workspace.
+    async fn checkout(
+        &self,
+        start: &ObjectId,
+        tips: &BTreeMap<Branch, ObjectId>,
+        bytes: u64,
+        limits: MirrorLimits,
+    ) -> Result<Option<Checkout>> {
+        let directory = self.repository();
+        let repository = HostRepository { directory: directory.clone(), own: directory };
+        // The index of the other form has another checksum.
+        if start.as_str().len() != SHA1_DIGITS {
+            return Ok(None);
+        }
+        let bytes = bytes.min(limits.bytes);
+        let mut tips: Vec<&ObjectId> = tips.values().collect();
+        tips.sort();
+        tips.dedup();
+        let wanted = Wanted { repository: &repository, start, tips, bytes, within: limits.deadline };
+        Checkout::find(&self.place, &wanted).await
+    }
+
     /// Lets others read as well.
     fn share(self) -> Result<(HostRepository, File)> {
         flock(&self.lock, FlockOperation::LockShared).map_err(|error| failed(error.into()))?;
@@ -323,7 +358,7 @@ fn tip(branch: &Branch) -> String {
     format!("refs/tips/{}", hexadecimal(branch.as_str().as_bytes()))
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().take(16).fold(String::new(), |mut text, byte| {
         // Writing to a string does not fail.
         let _ = write!(text, "{byte:02x}");
@@ -335,6 +370,8 @@ fn failed(error: std::io::Error) -> Error {
     Error::io("cannot use a mirror", error)
 }
 
+/// Digits of an id that git makes by SHA-1.
+const SHA1_DIGITS: usize = 40;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Each pack has an index and a reverse index beside it.
 const MOST_PACK_FILES: usize = 90;

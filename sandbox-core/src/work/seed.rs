@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use sandbox_policy::{Branch, RemoteRepo};
+use sandbox_policy::{AgentUser, Branch};
 
+use super::checkout::Checkout;
 use super::git::{self, ObjectId, QUICK};
 use super::quarantine::Quarantine;
 use super::{ANSWER, HostRepository, MAX_SAID};
@@ -25,17 +26,19 @@ pub(crate) struct Seed {
     start: Option<ObjectId>,
     origin: Option<Origin>,
     files: Files,
+    /// What lies below the workspace, where anything does.
+    checkout: Option<Checkout>,
     /// Keeps others from changing a mirror meanwhile.
     _lock: Option<File>,
 }
 
 /// The server that a repository is from.
 #[derive(Debug)]
-struct Origin {
-    url: String,
+pub(super) struct Origin {
+    pub(super) url: String,
     /// Where its branches stood.
-    tips: BTreeMap<Branch, ObjectId>,
-    default: Option<Branch>,
+    pub(super) tips: BTreeMap<Branch, ObjectId>,
+    pub(super) default: Option<Branch>,
 }
 
 /// What becomes of the files beside the repository.
@@ -51,7 +54,8 @@ impl Seed {
     /// For a directory whose files have been copied.
     pub(crate) async fn beside(repository: &HostRepository) -> Result<Self> {
         let (branch, start) = (repository.branch().await?, repository.head().await?);
-        Ok(Self { repository: repository.clone(), branch, start, origin: None, files: Files::Kept, _lock: None })
+        let (repository, files) = (repository.clone(), Files::Kept);
+        Ok(Self { repository, branch, start, origin: None, files, checkout: None, _lock: None })
     }
 
     /// A branch of a repository of this machine, which starts at its `HEAD` if it is new.
@@ -70,22 +74,27 @@ impl Seed {
             Some(branch) => Some(branch.clone()),
             None => repository.branch().await?,
         };
-        let files = Files::CheckedOut;
-        Ok(Self { repository: repository.clone(), branch, start: Some(start), origin: None, files, _lock: None })
+        let (repository, files, start) = (repository.clone(), Files::CheckedOut, Some(start));
+        Ok(Self { repository, branch, start, origin: None, files, checkout: None, _lock: None })
     }
 
     /// A branch of a server's repository.
     pub(super) fn mirrored(
         (repository, lock): (HostRepository, File),
-        remote: &RemoteRepo,
         branch: Branch,
         start: ObjectId,
-        tips: BTreeMap<Branch, ObjectId>,
-        default: Option<Branch>,
+        origin: Origin,
+        checkout: Option<Checkout>,
     ) -> Self {
-        let origin = Some(Origin { url: remote.to_string(), tips, default });
-        let files = Files::CheckedOut;
-        Self { repository, branch: Some(branch), start: Some(start), origin, files, _lock: Some(lock) }
+        let (branch, start, origin, files) = (Some(branch), Some(start), Some(origin), Files::CheckedOut);
+        // What lies below a workspace needs no mirror any more.
+        let lock = checkout.is_none().then_some(lock);
+        Self { repository, branch, start, origin, files, checkout, _lock: lock }
+    }
+
+    /// What lies below the workspace, where anything does.
+    pub(crate) fn checkout(&self) -> Option<&Checkout> {
+        self.checkout.as_ref()
     }
 }
 
@@ -98,6 +107,8 @@ pub(crate) struct Place<'a> {
     pub(crate) own: &'a Path,
     /// The files in it that are nobody's, and that no commit is to have.
     pub(crate) ignored: &'a [PathBuf],
+    /// Whose it is.
+    pub(crate) agent: AgentUser,
 }
 
 /// Makes a repository of a directory inside. Where no git is inside, there is none, and that is an error where files were to
@@ -109,8 +120,11 @@ pub(crate) async fn seed(
     room: &Path,
     limits: TransferLimits,
 ) -> Result<()> {
-    let Place { to, own, ignored } = place;
-    let Seed { repository: from, branch, start, origin, files, _lock } = seed;
+    let Place { to, own, ignored, agent } = place;
+    let Seed { repository: from, branch, start, origin, files, checkout, _lock } = seed;
+    if let (Some(checkout), Some(branch), Some(start), Some(origin)) = (checkout, branch, start, origin) {
+        return settle(guest, own, checkout, agent, origin.repository(branch, start)).await;
+    }
     let inside = Seeding { guest, to, limits };
     let format = format!("--object-format={}", from.format().await?);
     let name = branch.as_ref().map_or("main", Branch::as_str);
@@ -177,6 +191,57 @@ pub(crate) async fn seed(
     }
 }
 
+/// Makes a repository of what lies below the workspace: the files that make it this sandbox's.
+async fn settle(
+    guest: &Guest,
+    own: &Path,
+    checkout: &Checkout,
+    agent: AgentUser,
+    files: Vec<(&'static str, String)>,
+) -> Result<()> {
+    let one_by_one = async {
+        for (name, content) in files {
+            guest.write(own.join(name), content).await?;
+        }
+        Ok(())
+    };
+    let index = async { guest.write(own.join("index"), checkout.index(agent.uid(), agent.gid()).await?).await };
+    tokio::try_join!(index, one_by_one).map(|_| ())
+}
+
+impl Origin {
+    /// What a repository that was cloned from here holds beside objects and index (gitrepository-layout(5)).
+    fn repository(&self, branch: &Branch, start: &ObjectId) -> Vec<(&'static str, String)> {
+        let Self { url, tips, default } = self;
+        let core = "repositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true";
+        let fetch = "+refs/heads/*:refs/remotes/origin/*";
+        let mut config = format!("[core]\n\t{core}\n[remote \"origin\"]\n\turl = {url}\n\tfetch = {fetch}\n");
+        if tips.contains_key(branch) {
+            let name = branch.as_str().replace('\\', "\\\\").replace('"', "\\\"");
+            let merge = branch.reference();
+            config = format!("{config}[branch \"{name}\"]\n\tremote = origin\n\tmerge = {merge}\n");
+        }
+        let mut references: Vec<String> =
+            tips.iter().map(|(branch, id)| format!("refs/remotes/origin/{branch} {id}")).collect();
+        references.push(format!("{} {start}", branch.reference()));
+        references.sort();
+        let packed = references
+            .iter()
+            .filter_map(|line| line.split_once(' '))
+            .fold("# pack-refs with: peeled fully-peeled sorted \n".to_owned(), |text, (name, id)| {
+                text + id + " " + name + "\n"
+            });
+        let mut files =
+            vec![("config", config), ("packed-refs", packed), ("HEAD", format!("ref: {}\n", branch.reference()))];
+        files.extend(
+            default
+                .as_ref()
+                .map(|default| ("refs/remotes/origin/HEAD", format!("ref: refs/remotes/origin/{default}\n"))),
+        );
+        files
+    }
+}
+
 /// A line of a list of what is ignored that means one path alone (gitignore(5)).
 fn pattern(path: &str) -> String {
     let escaped = path.chars().flat_map(|c| ["*?[\\ ".contains(c).then_some('\\'), Some(c)]).flatten();
@@ -237,7 +302,7 @@ impl HostRepository {
     }
 
     /// Which commits have no parents here, though they say so (gitrepository-layout(5)).
-    fn shallow(&self) -> Result<Option<Vec<u8>>> {
+    pub(super) fn shallow(&self) -> Result<Option<Vec<u8>>> {
         match std::fs::read(self.directory.join("shallow")) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

@@ -7,6 +7,7 @@
 //! | `d` | the container's own layer: `u`, `u0` … for what is written, `w`, `w0` … for the overlays' own work, `b0` … for what is mounted |
 //! | `dev` | the devices |
 //! | `b0`, `b1` … | the host's directories |
+//! | `b0u`, `b1u` … | trees of the host that are laid below what the container writes, as `ub0u` and `wb0u` in `d` |
 //! | `r` | the new root |
 
 use std::ffi::OsStr;
@@ -22,7 +23,7 @@ use rustix::fs::{
 };
 use rustix::mount::MountAttrFlags;
 use rustix::process::{Gid, Uid, fchdir};
-use sandbox_guest::launch::{Bind, Identities, Launch, Layer, Step, blank_name};
+use sandbox_guest::launch::{Bind, Identities, Launch, Layer, Step, blank_name, underlay_name};
 use sandbox_guest::wire::Identity;
 
 use super::mounts::{HARMLESS, READ_ONLY, attach, attach_here, copy, filesystem};
@@ -71,6 +72,16 @@ pub(super) fn gather(launch: &Launch, namespaces: &Namespaces) -> Result<Option<
         show().during(Step::Image, format!("mount the image's {}", tree.escape_ascii()))?;
     }
     devices(namespaces, owner).during(Step::System, "make the devices")?;
+    for (index, underlay) in launch.underlays.iter().enumerate() {
+        let show = || {
+            let source = resolved(&underlay.source)?;
+            let owners = underlay.owner.map(|(host, inside)| one_owner(host, inside)).transpose()?;
+            let name = underlay_name(index);
+            mkdirat(CWD, &name, Mode::from_raw_mode(0o755))?;
+            attach_here(&copy(source.as_fd(), "", HARMLESS | READ_ONLY, owners.as_ref().map(AsFd::as_fd))?, &name)
+        };
+        show().during(Step::Bind, format!("mount the host's {}", underlay.source.escape_ascii()))?;
+    }
     for (index, bind) in launch.binds.iter().enumerate() {
         let doing = || format!("mount the host's {}", Path::new(OsStr::from_bytes(&bind.source)).display());
         bring(bind, index).during(Step::Bind, doing())?;
@@ -127,6 +138,13 @@ fn layer(launch: &Launch, owner: Option<Identity>) -> io::Result<Option<u32>> {
             mkdirat(CWD, &name, Mode::from_raw_mode(0o755))?;
             give(&name, owner)?;
         }
+    }
+    for (index, underlay) in launch.underlays.iter().enumerate() {
+        let [upper, work] = ["u", "w"].map(|part| format!("d/{part}{}", underlay_name(index)));
+        mkdirat(CWD, &upper, Mode::from_raw_mode(0o755))?;
+        give(&upper, owner.and(Some(outside(&launch.identities, underlay.writer))))?;
+        mkdirat(CWD, &work, Mode::from_raw_mode(0o755))?;
+        give(&work, owner)?;
     }
     for (index, blank) in launch.blanks.iter().enumerate() {
         let name = format!("d/{}", blank_name(index));
@@ -209,8 +227,7 @@ const LINKS: [(&str, &str); 5] = [
 
 /// Brings a directory or a file of the host; its path was resolved before, and no link may have taken a part's place since.
 fn bring(bind: &Bind, index: usize) -> io::Result<()> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let source = openat2(CWD, bind.source.as_slice(), flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
+    let source = resolved(&bind.source)?;
     let attributes = if bind.writable { HARMLESS } else { HARMLESS | READ_ONLY };
     let namespace = bind.owner.map(|(host, inside)| one_owner(host, inside)).transpose()?;
     let mount = copy(source.as_fd(), "", attributes, namespace.as_ref().map(AsFd::as_fd))?;
@@ -221,6 +238,12 @@ fn bring(bind: &Bind, index: usize) -> io::Result<()> {
         _ => return Err(io::ErrorKind::InvalidInput.into()),
     }
     attach_here(&mount, &name)
+}
+
+/// Opens what was resolved before, by its name.
+fn resolved(path: &[u8]) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    Ok(openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)?)
 }
 
 fn kind(file: &OwnedFd) -> io::Result<FileType> {

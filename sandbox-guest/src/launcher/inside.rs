@@ -17,7 +17,7 @@ use rustix::thread::{
     set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 use sandbox_guest::frame::send;
-use sandbox_guest::launch::{Cgroup, Launch, MAX_OUTCOME, Outcome, Step, Tmpfs, blank_name};
+use sandbox_guest::launch::{Cgroup, Launch, MAX_OUTCOME, Outcome, Step, Tmpfs, blank_name, underlay_name};
 
 use super::filesystems::{Namespaces, bind_name, enter_scratch, gather, place};
 use super::mounts::{HARMLESS, INERT, READ_ONLY, attach, attach_here, copy, copy_all, filesystem};
@@ -184,6 +184,13 @@ fn fill(launch: &Launch, root: BorrowedFd<'_>) -> Result<(), Broken> {
     }
     for tmpfs in &launch.tmpfs {
         memory(root, tmpfs).during(Step::Files, format!("mount memory at {}", tmpfs.target.escape_ascii()))?;
+    }
+    for (index, underlay) in launch.underlays.iter().enumerate() {
+        let lay = || {
+            let name = underlay_name(index);
+            attach(&overlay(&name, &name, HARMLESS)?, &paths::directory(root, &underlay.target)?)
+        };
+        lay().during(Step::Bind, format!("lay {}", underlay.target.escape_ascii()))?;
     }
     let put = |name: &str, target: &[u8]| {
         // What is mounted over a part of the workspace finds it there, and no link in its place.

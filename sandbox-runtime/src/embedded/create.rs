@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sandbox_core::{ContainerId, Error, ErrorKind, Result, Wiring};
+use sandbox_core::{ContainerId, Error, ErrorKind, Result, Underlay, Wiring};
 use sandbox_guest::wire::GUEST_DIRECTORY;
 use sandbox_policy::{Access, Control, RootFilesystem, SandboxSpec, Workspace, WorkspaceSource};
 
@@ -83,6 +83,17 @@ impl Machine {
                 binds.push(Mount { owner, ..mount("workspace", &cover.source, &cover.target, cover.access)? });
             }
         }
+        let underlays = wiring.underlay.iter().map(|Underlay { source, target }| {
+            let owner = match self.ids {
+                Ids::Own { .. } => None,
+                // Nothing is written to it, so that root's may be the agent's.
+                Ids::Range { .. } => {
+                    let data = fs::metadata(source).map_err(|error| unusable(source, error))?;
+                    Some((data.uid(), data.gid()))
+                }
+            };
+            Ok(Mount { owner, ..mount("workspace", source, target, Access::ReadWrite)? })
+        });
         let is_limited = match self.ids {
             // What lies in memory is less room than a disk has: whoever waives the limit has the disk.
             Ids::Own { .. } => spec.required().contains(&Control::Disk),
@@ -105,6 +116,7 @@ impl Machine {
             cgroups: self.cgroups.groups(&wiring.container_name()),
             tmpfs: spec.tmpfs().iter().map(|tmpfs| (tmpfs.path.to_string(), tmpfs.size.bytes())).collect(),
             binds,
+            underlays: underlays.collect::<Result<_>>()?,
             blanks: wiring.blanks.iter().map(|blank| blank.target.clone()).collect(),
             first: None,
             loop_device: None,

@@ -15,7 +15,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use sandbox_core::{Error, ErrorKind, Result};
 use sandbox_guest::frame::{receive, send};
 use sandbox_guest::launch::{
-    ARGUMENT, Bind, Blank, Cgroup, Launch, Layer, MAX_LAUNCH, MAX_OUTCOME, Outcome, Step, Tmpfs,
+    ARGUMENT, Bind, Blank, Cgroup, Launch, Layer, MAX_LAUNCH, MAX_OUTCOME, Outcome, Step, Tmpfs, Underlay,
 };
 use sandbox_guest::wire::{GUEST_DIRECTORY, GUEST_PROGRAM, Identity};
 
@@ -85,6 +85,16 @@ impl Launcher {
             writable: record.writable,
             files: FILES.map(|(path, content)| (path.as_bytes().to_vec(), content.as_bytes().to_vec())).to_vec(),
             tmpfs: record.tmpfs.iter().map(|(target, size)| memory_file_system(target, *size, agent, first)).collect(),
+            underlays: record
+                .underlays
+                .iter()
+                .map(|mount| Underlay {
+                    source: bytes(&mount.resolved),
+                    target: bytes(&mount.target),
+                    owner: mount.owner.map(|(uid, gid)| (Identity { uid, gid }, self.ids.outside(agent))),
+                    writer: agent,
+                })
+                .collect(),
             binds: record
                 .binds
                 .iter()

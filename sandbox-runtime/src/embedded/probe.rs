@@ -181,6 +181,7 @@ fn attempt(machine: &Machine, program: &[u8], id: &ContainerId) -> Result<(), La
         created: 0,
         rootfs: image,
         trees: Vec::new(),
+        underlays: Vec::new(),
         environment: Vec::new(),
         agent: (1_000, 1_000),
         writable: false,

@@ -45,6 +45,8 @@ pub(super) struct Record {
     pub(super) tmpfs: Vec<(String, u64)>,
     /// The host's directories.
     pub(super) binds: Vec<Mount>,
+    /// Trees of the host below what the container writes.
+    pub(super) underlays: Vec<Mount>,
     /// Empty directories of the layer, mounted after that.
     pub(super) blanks: Vec<PathBuf>,
     /// Process 1, once it was started.
@@ -112,6 +114,6 @@ impl Record {
 }
 
 /// The form of the record that this version writes.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 const FILE: &str = "record.json";
 const FRESH: &str = "record.json.new";

@@ -71,6 +71,7 @@ fn settings(record: &Record, directory: &Path, first: Process) -> EffectiveSetti
         capabilities: Some(capabilities(field("CapBnd").zip(field("CapPrm")))),
         binds: Some(binds(record, &mounts, first)),
         blanks: Some(blanks(record, directory, &mounts)),
+        underlays: Some(underlays(record, &mounts)),
     }
 }
 
@@ -166,6 +167,20 @@ fn blanks(record: &Record, directory: &Path, mounts: &[Mounted]) -> Vec<PathBuf>
         record.blanks.iter().enumerate().filter(is_own).map(|(_, target)| target.clone()).collect();
     blanks.sort();
     blanks
+}
+
+/// Where a tree of the host's lies below what the container writes, as it was laid: an overlay of the names that its launch gave out,
+/// in which nobody else has made a mount since (overlayfs tells its options as they were given).
+fn underlays(record: &Record, mounts: &[Mounted]) -> Vec<PathBuf> {
+    let is_laid = |(index, asked): &(usize, &Mount)| {
+        let name = sandbox_guest::launch::underlay_name(*index);
+        let mount = mounts.iter().rfind(|mount| mount.target == asked.target);
+        mount.is_some_and(|mount| {
+            let says = |option: String| mount.super_options.contains(&option);
+            mount.kind == "overlay" && says(format!("lowerdir={name}")) && says(format!("upperdir=d/u{name}"))
+        })
+    };
+    record.underlays.iter().enumerate().filter(is_laid).map(|(_, asked)| asked.target.clone()).collect()
 }
 
 /// Whether what lies at the target inside is the source. Links inside lead nowhere else: they are not followed.

@@ -82,6 +82,7 @@ fn settings(
         capabilities: Some(capabilities(config, granted)),
         binds: Some(binds(mounts)),
         blanks: Some(blanks(config)),
+        underlays: None,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The server is git's own (`git http-backend`) behind TLS, at an address of this machine's that a rule names.
 
+mod below;
 mod credential;
 mod hostile;
 mod server;
@@ -82,7 +83,10 @@ impl Scene {
 
     /// Where nothing is isolated, the workspace lies among what is the fixture's own.
     fn inside(&self) -> PathBuf {
-        self.fixture.path("cloned")
+        if self.fixture.image == sandbox_core::testkit::FakeRuntime::IMAGE {
+            return self.fixture.path("cloned");
+        }
+        sandbox_core::policy::DEFAULT_WORKSPACE_PATH.into()
     }
 
     async fn end(&self, sandbox: Sandbox) {

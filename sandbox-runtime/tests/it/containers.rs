@@ -208,6 +208,7 @@ async fn what_was_asked_is_in_force_inside() {
                 bind("/.sandbox", &container.wiring.guest_directory),
                 bind("/workspace", workspace.path())
             ]),
+            underlays: None,
         }
     );
     engine.delete(&container.id).await.unwrap();

@@ -97,6 +97,7 @@ pub(crate) fn wiring(image: Image, directory: &Path) -> Wiring {
         agent: Agent::Ids(AgentUser::default()),
         covers: Vec::new(),
         blanks: Vec::new(),
+        underlay: None,
         guest_directory: directory.to_owned(),
         file_system: sandbox_core::FileSystem::Shared,
     }

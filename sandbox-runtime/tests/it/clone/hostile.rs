@@ -210,18 +210,6 @@ async fn a_repository_is_no_larger_than_is_allowed_and_no_slower() {
     scene.end(sandbox).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_clones_at_once_share_one_fetch_each_its_turn() {
-    let scene = Scene::new(fixture::docker().await).await;
-    let (one, other) = tokio::join!(scene.builder().start(), scene.builder().branch(branch("b")).start());
-    let (one, other) = (one.unwrap(), other.unwrap());
-    assert_eq!(say(&one, "git rev-parse HEAD").await, say(&other, "git rev-parse HEAD").await);
-    for sandbox in [one, other] {
-        sandbox.destroy().await.unwrap();
-    }
-    assert!(scene.mirror().exists());
-}
-
 #[tokio::test]
 async fn mirrors_lie_where_nobody_else_writes() {
     let scene = Scene::new(fixture::fake().await).await;
@@ -240,30 +228,46 @@ async fn mirrors_lie_where_nobody_else_writes() {
     assert_eq!(scene.server.take_seen().paths, Vec::<String>::new());
 }
 
-#[tokio::test]
-async fn what_an_agent_may_write_is_neither_cloned_from_nor_mirrored_into() {
-    let fixture = fixture::docker().await;
-    let scene = Scene::new(fixture).await;
-    let shared = tempfile::tempdir().unwrap();
-    git(shared.path(), &["init", "-q"]);
-    git(shared.path(), &["commit", "-q", "--allow-empty", "-m", "x"]);
-    let clone = || {
-        let source = shared.path().canonicalize().unwrap().to_str().unwrap().parse().unwrap();
-        scene.builder().workspace_clone(source, History::Full).start()
-    };
-    let sandbox = clone().await.unwrap();
-    sandbox.destroy().await.unwrap();
-    // As soon as a sandbox has it, its settings are an agent's.
-    let open = scene.fixture.policy().with_workspace_covered([]);
-    let agents = scene.fixture.builder().policy(open).workspace(shared.path()).start().await.unwrap();
-    assert_eq!(clone().await.unwrap_err().kind(), ErrorKind::Denied);
-    let inner = shared.path().join("mirrors");
-    let error = scene.builder().mirrors(scene.server.mirrors(&inner)).start().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
-    agents.destroy().await.unwrap();
-    // Where `.git` is covered, what the agent may write is not what git reads.
-    let agents = scene.fixture.builder().workspace(shared.path()).start().await.unwrap();
-    let sandbox = clone().await.unwrap();
-    sandbox.destroy().await.unwrap();
-    agents.destroy().await.unwrap();
+mod docker {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn two_clones_at_once_share_one_fetch_each_its_turn() {
+        let scene = Scene::new(fixture::docker().await).await;
+        let (one, other) = tokio::join!(scene.builder().start(), scene.builder().branch(branch("b")).start());
+        let (one, other) = (one.unwrap(), other.unwrap());
+        assert_eq!(say(&one, "git rev-parse HEAD").await, say(&other, "git rev-parse HEAD").await);
+        for sandbox in [one, other] {
+            sandbox.destroy().await.unwrap();
+        }
+        assert!(scene.mirror().exists());
+    }
+
+    #[tokio::test]
+    async fn what_an_agent_may_write_is_neither_cloned_from_nor_mirrored_into() {
+        let fixture = fixture::docker().await;
+        let scene = Scene::new(fixture).await;
+        let shared = tempfile::tempdir().unwrap();
+        git(shared.path(), &["init", "-q"]);
+        git(shared.path(), &["commit", "-q", "--allow-empty", "-m", "x"]);
+        let clone = || {
+            let source = shared.path().canonicalize().unwrap().to_str().unwrap().parse().unwrap();
+            scene.builder().workspace_clone(source, History::Full).start()
+        };
+        let sandbox = clone().await.unwrap();
+        sandbox.destroy().await.unwrap();
+        // As soon as a sandbox has it, its settings are an agent's.
+        let open = scene.fixture.policy().with_workspace_covered([]);
+        let agents = scene.fixture.builder().policy(open).workspace(shared.path()).start().await.unwrap();
+        assert_eq!(clone().await.unwrap_err().kind(), ErrorKind::Denied);
+        let inner = shared.path().join("mirrors");
+        let error = scene.builder().mirrors(scene.server.mirrors(&inner)).start().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+        agents.destroy().await.unwrap();
+        // Where `.git` is covered, what the agent may write is not what git reads.
+        let agents = scene.fixture.builder().workspace(shared.path()).start().await.unwrap();
+        let sandbox = clone().await.unwrap();
+        sandbox.destroy().await.unwrap();
+        agents.destroy().await.unwrap();
+    }
 }

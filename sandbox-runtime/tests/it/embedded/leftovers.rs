@@ -134,6 +134,7 @@ async fn a_container_that_was_never_started_is_found_and_removed() {
         agent: Agent::Ids(AgentUser::default()),
         covers: Vec::new(),
         blanks: Vec::new(),
+        underlay: None,
         guest_directory: directory.path().to_owned(),
         file_system: sandbox_core::FileSystem::Shared,
     };
