@@ -4,7 +4,7 @@ use sandbox_guest::user;
 use sandbox_guest::wire::Identity;
 use sandbox_policy::{AgentUser, SandboxSpec};
 
-use crate::{Error, ErrorKind, Image, Result};
+use crate::{Error, ErrorKind, Image, Ownership, Result, Whose};
 
 /// Tells whom the agent runs as, as far as it is known before the sandbox runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,13 +17,17 @@ pub enum Agent {
 }
 
 impl Agent {
-    /// Chooses: who was asked for, else the image's user, else one that is provided. An image that runs as root has none.
+    /// Chooses: who was asked for, else who writes a mounted workspace as its owner, else the image's user, else one that is
+    /// provided. An image that runs as root has none.
     ///
     /// # Errors
     /// `ImageInvalid` for an image that names what is no user.
-    pub fn of(spec: &SandboxSpec, image: &Image) -> Result<Self> {
+    pub fn of(spec: &SandboxSpec, image: &Image, ownership: Option<&Ownership>) -> Result<Self> {
         if let Some(asked) = spec.agent() {
             return Ok(Self::Ids(asked));
+        }
+        if let Some(Ownership { agent: Whose::Ids(ids), root: _ }) = ownership {
+            return Ok(Self::Ids(*ids));
         }
         let Some(named) = image.user.as_deref().filter(|user| !user.is_empty()) else {
             return Ok(Self::Ids(AgentUser::default()));
@@ -99,24 +103,32 @@ mod tests {
     #[test]
     fn who_was_asked_for_comes_before_the_images_user_and_root_is_nobodys() {
         let stranger = AgentUser::new(7, 8).unwrap();
-        assert_eq!(Agent::of(&spec(Some(stranger)), &image(Some("!"))).unwrap(), Agent::Ids(stranger));
+        assert_eq!(Agent::of(&spec(Some(stranger)), &image(Some("!")), None).unwrap(), Agent::Ids(stranger));
         let provided = Agent::Ids(AgentUser::default());
         for user in [None, Some(""), Some("0"), Some("0:0"), Some("0:5")] {
-            assert_eq!(Agent::of(&spec(None), &image(user)).unwrap(), provided, "{user:?}");
+            assert_eq!(Agent::of(&spec(None), &image(user), None).unwrap(), provided, "{user:?}");
         }
         for (user, uid, gid) in [("7:8", 7, 8), ("7:0", 7, 7)] {
             let expected = Agent::Ids(AgentUser::new(uid, gid).unwrap());
-            assert_eq!(Agent::of(&spec(None), &image(Some(user))).unwrap(), expected);
+            assert_eq!(Agent::of(&spec(None), &image(Some(user)), None).unwrap(), expected);
+        }
+        let owner = Ownership { agent: Whose::Ids(AgentUser::new(9, 9).unwrap()), root: (0, 0) };
+        let chosen = |asked| Agent::of(&spec(asked), &image(Some("7:8")), Some(&owner)).unwrap();
+        assert_eq!(chosen(Some(stranger)), Agent::Ids(stranger));
+        assert_eq!(chosen(None), Agent::Ids(AgentUser::new(9, 9).unwrap()));
+        for agent in [Whose::Anybody, Whose::Nobody(String::new())] {
+            let found = Agent::of(&spec(None), &image(Some("7:8")), Some(&Ownership { agent, root: (0, 0) })).unwrap();
+            assert_eq!(found, Agent::Ids(stranger), "the image's");
         }
         for user in ["vscode", "root", "7", "7:staff"] {
-            assert_eq!(Agent::of(&spec(None), &image(Some(user))).unwrap(), Agent::Named(user.to_owned()));
+            assert_eq!(Agent::of(&spec(None), &image(Some(user)), None).unwrap(), Agent::Named(user.to_owned()));
         }
     }
 
     #[test]
     fn what_is_no_user_or_nobody_is_refused_with_what_to_do() {
         for user in ["a b", "a\n\u{1b}[0m", "65534:65534", "4294967295:1"] {
-            let error = Agent::of(&spec(None), &image(Some(user))).unwrap_err();
+            let error = Agent::of(&spec(None), &image(Some(user)), None).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ImageInvalid, "{error}");
             assert!(error.hint().is_some() && !error.to_string().contains(char::is_control), "{error}");
         }

@@ -67,6 +67,8 @@ pub enum ErrorKind {
     Token,
     /// The workspace does not exist or is not a directory.
     WorkspaceMissing,
+    /// The workspace belongs to somebody whom the agent cannot be.
+    WorkspaceOwner,
 }
 
 impl Error {

@@ -19,6 +19,7 @@ mod guest;
 mod id;
 mod lifecycle;
 mod owner;
+mod ownership;
 mod reaper;
 mod resolve;
 mod run_directory;
@@ -44,6 +45,7 @@ pub use guest::{Command, Guest, Output, Process, Stdin, Terminal, TransferLimits
 pub use id::SandboxId;
 pub use lifecycle::own_capabilities;
 pub use owner::{Liveness, Owner};
+pub use ownership::{Ownership, Whose};
 pub use reaper::{Kept, Reaped, reap};
 pub use resolve::{Resolve, SystemResolver};
 pub use run_directory::RunRoot;

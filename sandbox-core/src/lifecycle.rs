@@ -22,6 +22,7 @@ use tokio::sync::{oneshot, watch};
 use crate::attest::Attestation;
 use crate::cover;
 use crate::guest::{self, Guest};
+use crate::ownership;
 use crate::run_directory::RunDirectory;
 use crate::sandbox::About;
 use crate::teardown::{Teardown, Undo};
@@ -29,8 +30,8 @@ use crate::work::Seed;
 use crate::workspace::{self, Brought};
 use crate::{
     Agent, Cause, ContainerId, ContainerStatus, Error, ErrorKind, Event, EventSink, Events, Exposed, FileSystem,
-    Gateway, Mirrors, Owner, RepoGrant, Result, RunRoot, Runtime, Sandbox, SandboxId, TokenProvider, Transport,
-    Underlay, Wiring,
+    Gateway, Mirrors, Owner, Ownership, RepoGrant, Result, RunRoot, Runtime, Sandbox, SandboxId, TokenProvider,
+    Transport, Underlay, Wiring,
 };
 
 /// All that a sandbox is started from.
@@ -59,19 +60,19 @@ pub(crate) struct Ended {
 /// Starts a sandbox on a task of its own.
 pub(crate) async fn start(plan: Plan) -> Result<Sandbox> {
     let events = Events::new(plan.id, Arc::clone(&plan.sink));
-    let spec = check(&plan, &events)?;
+    let (spec, ownership) = check(&plan, &events)?;
     let (stop, stopped) = oneshot::channel();
     let (tell, told) = oneshot::channel();
     let (end, ended) = watch::channel(None);
     #[expect(clippy::disallowed_methods, reason = "this is the one task that owns the sandbox; it ends by itself")]
-    tokio::spawn(live(plan, spec, events, tell, stopped, end));
+    tokio::spawn(live(plan, (spec, ownership), events, tell, stopped, end));
     let (about, guest) =
         told.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "the runtime is shutting down")))?;
     Ok(Sandbox { about: Arc::new(about), guest, stop, ended })
 }
 
 /// Asks the policy; nothing has been touched before, and nothing is touched if it refuses.
-fn check(plan: &Plan, events: &Events) -> Result<SandboxSpec> {
+fn check(plan: &Plan, events: &Events) -> Result<(SandboxSpec, Option<Ownership>)> {
     let mut capabilities = plan.runtime.capabilities().join(&own_capabilities());
     for gateway in &plan.gateways {
         capabilities = capabilities.join(&gateway.capabilities());
@@ -96,10 +97,12 @@ fn check(plan: &Plan, events: &Events) -> Result<SandboxSpec> {
         let message = format!("workspace kind {kind} is not there yet; bind, clone and copy are");
         return Err(Error::new(ErrorKind::InvalidInput, message).with_hint("mount a directory, or have it copied"));
     }
+    let ownership = ownership::of(&spec, &*plan.runtime)
+        .inspect_err(|_| events.report(Event::Refused { violations: Vec::new() }))?;
     for (control, why) in spec.waived() {
         events.announce(Event::Waived { control: *control, why: why.clone() })?;
     }
-    Ok(spec)
+    Ok((spec, ownership))
 }
 
 /// The error of a workspace on an engine that does not see it.
@@ -136,7 +139,7 @@ type Tell = oneshot::Sender<Result<(About, Guest)>>;
 
 async fn live(
     plan: Plan,
-    spec: SandboxSpec,
+    (spec, ownership): (SandboxSpec, Option<Ownership>),
     events: Events,
     tell: Tell,
     mut stopped: oneshot::Receiver<()>,
@@ -146,8 +149,9 @@ async fn live(
     // Before the guest's own clock begins, so that an end by that clock is told from a guest that broke off.
     let began = Instant::now();
     let lifetime = spec.limits().lifetime.as_duration();
-    let started =
-        Start { plan: &plan, events: &events, stopped: &mut stopped, teardown: &mut teardown }.run(spec).await;
+    let started = Start { plan: &plan, events: &events, stopped: &mut stopped, teardown: &mut teardown }
+        .run(spec, ownership)
+        .await;
     let cause = match started {
         Err(error) => {
             let wanted = matches!(stopped.try_recv(), Err(oneshot::error::TryRecvError::Empty));
@@ -205,11 +209,11 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
-    async fn run(mut self, spec: SandboxSpec) -> Result<(About, Guest)> {
+    async fn run(mut self, spec: SandboxSpec, ownership: Option<Ownership>) -> Result<(About, Guest)> {
         let Plan { id, ref runtime, ref run_root, .. } = *self.plan;
         let events = self.events;
         let image = self.unless_given_up(runtime.resolve(&spec, events)).await?;
-        let agent = Agent::of(&spec, &image)?;
+        let agent = Agent::of(&spec, &image, ownership.as_ref())?;
 
         let token = self.token(&spec).await?;
         let exposed = run_root.exposed()?;
@@ -239,8 +243,8 @@ impl Start<'_> {
         let directory = RunDirectory::named(run_root, id);
         self.teardown.push(Undo::RunDirectory(directory.clone()));
         let info = runtime.info();
-        let root = (info.root_uid, info.root_gid);
-        directory.prepare(run_root, runtime.guest(), root)?;
+        let root = ownership.map_or((info.root_uid, info.root_gid), |ownership| ownership.root);
+        directory.prepare(run_root, runtime.guest(), root, (info.root_uid, info.root_gid))?;
         if let Some((host, Access::ReadWrite)) = spec.workspace().and_then(Workspace::mounted) {
             let covered = spec.workspace_covered().iter().map(|part| part.as_path().to_owned()).collect();
             directory.expose(&Exposed { directory: host.as_path().to_owned(), covered })?;
@@ -260,6 +264,7 @@ impl Start<'_> {
             owner: Owner::current()?,
             image: image.clone(),
             agent,
+            root,
             guest_directory: directory.guest_directory(),
             covers: laid.covers,
             blanks: laid.blanks,

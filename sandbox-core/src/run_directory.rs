@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Where root inside is another user outside, that user's engine must find what it mounts: it may then pass through the
-//! first two (mode 0711, and 0710 with its group), and still list and read nothing there.
+//! first two (mode 0711, and 0710 with its group), and still list and read nothing there. Where root inside is a
+//! third, or the caller cannot give it anything, the second has mode 0711 too, and its name is what nobody else knows.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
@@ -133,8 +134,8 @@ impl RunDirectory {
         Self { path: root.of(sandbox) }
     }
 
-    /// Makes the directory with the guest in it, for `root_uid` and `root_gid` to use inside.
-    pub(crate) fn prepare(&self, root: &RunRoot, guest: &[u8], owner: (u32, u32)) -> Result<()> {
+    /// Makes the directory with the guest in it, for `owner` to use inside, and for `engine` to find.
+    pub(crate) fn prepare(&self, root: &RunRoot, guest: &[u8], owner: (u32, u32), engine: (u32, u32)) -> Result<()> {
         root.ensure()?;
         let length = self.socket().as_os_str().len();
         if length > MAX_SOCKET_PATH {
@@ -151,7 +152,7 @@ impl RunDirectory {
         let directory = self.guest_directory();
         private(&directory).map_err(mine)?;
         if !is_me(owner) {
-            let_pass(root.path(), &self.path, owner.1).map_err(mine)?;
+            let_pass(root.path(), &self.path, owner.1, engine.1).map_err(mine)?;
         }
         let program = directory.join(GUEST_PROGRAM);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o500).open(&program).map_err(mine)?;
@@ -235,20 +236,34 @@ pub(crate) fn ensure_private(path: &Path, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// Gives a path to a user who is somebody else outside than inside.
+/// Gives a path to a user who is somebody else outside than inside. Who cannot give anything away lets that user in with all
+/// others, who do not get that far: see [`let_pass`].
 fn give(path: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
-    if is_me((uid, gid)) { Ok(()) } else { chown(path, Some(uid), Some(gid)) }
+    if is_me((uid, gid)) {
+        return Ok(());
+    }
+    if rustix::process::geteuid().is_root() {
+        return chown(path, Some(uid), Some(gid));
+    }
+    let data = fs::symlink_metadata(path)?;
+    let of_owner = if data.is_dir() { 0o500 } else { 0o700 };
+    let mode = data.permissions().mode() & 0o777;
+    fs::set_permissions(path, Permissions::from_mode(mode | (mode & of_owner) >> 6))
 }
 
 fn is_me(owner: (u32, u32)) -> bool {
     owner == (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
-/// Lets a group pass through a run directory, and everybody through the root, where the names cannot be guessed.
-fn let_pass(root: &Path, directory: &Path, group: u32) -> io::Result<()> {
+/// Lets a group pass through a run directory, and everybody through the root, where the names cannot be guessed. Where two groups
+/// must pass, or none can be let in, everybody passes who knows the name.
+fn let_pass(root: &Path, directory: &Path, group: u32, engine: u32) -> io::Result<()> {
     let mode = fs::metadata(root)?.permissions().mode() & 0o7777;
     if mode & 0o011 != 0o011 {
         fs::set_permissions(root, Permissions::from_mode(mode | 0o011))?;
+    }
+    if !rustix::process::geteuid().is_root() || group != engine {
+        return fs::set_permissions(directory, Permissions::from_mode(0o711));
     }
     chown(directory, None, Some(group))?;
     fs::set_permissions(directory, Permissions::from_mode(0o710))
@@ -265,7 +280,7 @@ mod tests {
         let id = SandboxId::random().unwrap();
         let directory = RunDirectory::named(&root, id);
         let me = rustix::process::geteuid().as_raw();
-        directory.prepare(&root, b"program", (me, me)).unwrap();
+        directory.prepare(&root, b"program", (me, me), (me, me)).unwrap();
         for path in [root.path().to_owned(), root.of(id), directory.guest_directory()] {
             assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o700);
         }
@@ -282,9 +297,12 @@ mod tests {
         let root = RunRoot::new(temporary.path().join("run"));
         let id = SandboxId::random().unwrap();
         let directory = RunDirectory::named(&root, id);
-        let prepared = directory.prepare(&root, b"program", (54_321, 54_322));
+        let prepared = directory.prepare(&root, b"program", (54_321, 54_322), (54_321, 54_322));
         if rustix::process::geteuid().as_raw() != 0 {
-            assert_eq!(prepared.unwrap_err().kind(), ErrorKind::Denied, "only root gives files away");
+            // Only root gives files away; whoever cannot lets that user in with others.
+            prepared.unwrap();
+            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!((mode(&root.of(id)), mode(&directory.guest_directory())), (0o711, 0o705));
             return;
         }
         prepared.unwrap();
@@ -306,7 +324,7 @@ mod tests {
         fs::set_permissions(temporary.path(), Permissions::from_mode(0o777)).unwrap();
         let root = RunRoot::new(temporary.path());
         let directory = RunDirectory::named(&root, SandboxId::random().unwrap());
-        assert_eq!(directory.prepare(&root, b"", (0, 0)).unwrap_err().kind(), ErrorKind::Denied);
+        assert_eq!(directory.prepare(&root, b"", (0, 0), (0, 0)).unwrap_err().kind(), ErrorKind::Denied);
     }
 
     #[test]
@@ -314,7 +332,7 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let root = RunRoot::new(temporary.path().join("x".repeat(90)));
         let directory = RunDirectory::named(&root, SandboxId::random().unwrap());
-        assert_eq!(directory.prepare(&root, b"", (0, 0)).unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(directory.prepare(&root, b"", (0, 0), (0, 0)).unwrap_err().kind(), ErrorKind::InvalidInput);
         assert!(root.sandboxes().unwrap().is_empty());
     }
 }

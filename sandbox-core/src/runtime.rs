@@ -13,7 +13,7 @@ use sandbox_guest::wire::CgroupLimits;
 use sandbox_policy::{Capabilities, ImageRef, Isolation, SandboxSpec};
 use serde::Serialize;
 
-use crate::{Agent, Blank, Cover, Error, ErrorKind, Events, Owner, Result, SandboxId};
+use crate::{Agent, Blank, Cover, Error, ErrorKind, Events, Owner, Ownership, Result, SandboxId};
 
 /// An engine that makes containers.
 #[async_trait]
@@ -45,6 +45,11 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     /// Whether a tree of this machine's can lie below what a container writes.
     fn underlays(&self) -> Underlays {
         Underlays::Unsupported
+    }
+
+    /// Whom a user of this machine is inside, with a group, where a directory of that user's is mounted.
+    fn ownership(&self, owner: (u32, u32)) -> Ownership {
+        Ownership::shifted(self.info(), owner)
     }
 
     /// Opens the stream that is the standard input and output of a container's first process, before it is started; only
@@ -204,6 +209,8 @@ pub struct Wiring {
     pub image: Image,
     /// Whom the agent runs as.
     pub agent: Agent,
+    /// The user and the group on the host that are root's inside.
+    pub root: (u32, u32),
     /// The directory on the host that holds the guest and its socket; it is mounted read-only at
     /// [`GUEST_DIRECTORY`](sandbox_guest::wire::GUEST_DIRECTORY), where the file system is shared.
     pub guest_directory: PathBuf,
@@ -277,6 +284,9 @@ pub struct EffectiveSettings {
     /// The limits of the control group around the container, as the host's own kernel has them; only where none can be seen
     /// inside.
     pub cgroup: Option<CgroupLimits>,
+    /// Users of the container as the host's own kernel maps them: inside, outside, how many; only where the engine has a user
+    /// namespace around them, since inside that one's ids are seen.
+    pub users: Option<Vec<(u32, u32, u32)>>,
     /// Bytes that the container's own layer may hold.
     pub disk: Option<u64>,
     /// Whether the root file system is read-only.

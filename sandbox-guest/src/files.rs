@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 use sandbox_guest::wire::{Entry, EntryKind, Failure, FailureKind, MAX_ENTRIES, Reply, Request, Summary};
 
-use crate::agent::{Refusal, become_agent};
+use crate::agent::{Refusal, as_agent, become_agent};
 use crate::control::Control;
 use crate::failure::{failed, failure, invalid, printable};
 use crate::init::Guest;
@@ -36,7 +36,7 @@ pub(crate) fn run(guest: &Guest, request: Request, mut control: Control, streams
     let is_roots = matches!(request, Request::Place { .. } | Request::Share { .. });
     let became = if is_roots { Ok(()) } else { become_agent(&guest.setup) };
     let answer = match became {
-        Ok(()) => serve(request, &mut control, streams),
+        Ok(()) => serve(guest, request, &mut control, streams),
         Err(Refusal::Limits(error)) => Err(failed("limits could not be set", &error)),
         Err(Refusal::Privileges(error)) => Err(failed("privileges could not be dropped", &error)),
     };
@@ -44,7 +44,7 @@ pub(crate) fn run(guest: &Guest, request: Request, mut control: Control, streams
     let _ = control.send(&answer.unwrap_or_else(Reply::Failed));
 }
 
-fn serve(request: Request, control: &mut Control, streams: Vec<OwnedFd>) -> Result<Reply, Failure> {
+fn serve(guest: &Guest, request: Request, control: &mut Control, streams: Vec<OwnedFd>) -> Result<Reply, Failure> {
     let stream = || streams.into_iter().next().ok_or_else(|| invalid("no pipe passed, 1 is needed"));
     match request {
         Request::List { path } => list(checked(&path)?, control).map(Reply::Done),
@@ -60,7 +60,7 @@ fn serve(request: Request, control: &mut Control, streams: Vec<OwnedFd>) -> Resu
         }
         Request::Read { path } => transfer::read(checked(&path)?, control, stream()?).map(Reply::Done),
         Request::Remove { path } => remove::remove(checked(&path)?, control).map(Reply::Done),
-        Request::Share { path } => share(checked(&path)?).map(|()| Reply::Done(Summary::default())),
+        Request::Share { path } => share(guest, checked(&path)?).map(|()| Reply::Done(Summary::default())),
         Request::Stat { path } => {
             let path = checked(&path)?;
             let found = statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| refused(path, error))?;
@@ -160,14 +160,16 @@ fn list(path: &[u8], control: &Control) -> Result<Summary, Failure> {
 }
 
 /// Lets everybody write a directory that is this process's own.
-fn share(path: &[u8]) -> Result<(), Failure> {
+fn share(guest: &Guest, path: &[u8]) -> Result<(), Failure> {
     const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-    let shared = openat(CWD, path, DIRECTORY | OFlags::PATH, Mode::empty()).and_then(|directory| {
+    // The workspace around it may be its owner's alone, and root has no capability that would let it through.
+    let find = || Ok(openat(CWD, path, DIRECTORY | OFlags::PATH, Mode::empty())?);
+    let shared = as_agent(guest.setup.agent, find).and_then(|directory| {
         if fstat(&directory)?.st_uid != geteuid().as_raw() {
             return Ok(());
         }
         let own = openat(&directory, ".", DIRECTORY | OFlags::RDONLY, Mode::empty())?;
-        fchmod(own, Mode::from_raw_mode(EVERYBODYS))
+        Ok(fchmod(own, Mode::from_raw_mode(EVERYBODYS))?)
     });
     shared.map_err(|error| refused(path, error))
 }

@@ -36,8 +36,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rustix::process::Signal as ProcessSignal;
 use sandbox_core::{
-    ContainerId, ContainerState, ContainerSummary, Error, ErrorKind, Events, Image, Result, Runtime, RuntimeInfo,
-    Signal, Underlays, Wiring,
+    ContainerId, ContainerState, ContainerSummary, Error, ErrorKind, Events, Image, Ownership, Result, Runtime,
+    RuntimeInfo, Signal, Underlays, Wiring,
 };
 use sandbox_policy::{Capabilities, ImageRef, PullRule, SandboxSpec};
 
@@ -230,6 +230,10 @@ impl Runtime for EmbeddedRuntime {
 
     fn underlays(&self) -> Underlays {
         Underlays::Offered
+    }
+
+    fn ownership(&self, owner: (u32, u32)) -> Ownership {
+        self.machine.ids.ownership(owner)
     }
 
     async fn resolve(&self, spec: &SandboxSpec, events: &Events) -> Result<Image> {

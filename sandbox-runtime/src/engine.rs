@@ -12,6 +12,7 @@ mod error;
 mod gvisor;
 mod images;
 mod list;
+mod ownership;
 mod podman;
 mod probe;
 mod product;
@@ -32,7 +33,8 @@ use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder, StartContainerOptions,
 };
 use sandbox_core::{
-    ContainerId, ContainerState, Error, ErrorKind, FileSystem, Result, RuntimeInfo, Signal, Transport, Wiring,
+    ContainerId, ContainerState, Error, ErrorKind, FileSystem, Ownership, Result, RuntimeInfo, Signal, Transport,
+    Wiring,
 };
 use sandbox_policy::{Capabilities, Control, Isolation, SandboxSpec};
 
@@ -40,6 +42,7 @@ pub(crate) use connect::connect;
 pub use endpoint::{Endpoint, SshEndpoint, TcpEndpoint};
 use error::{Answer, within};
 use gvisor::Gvisor;
+use ownership::Ids;
 pub(crate) use product::Product;
 pub(crate) use runtime::runtime_of_an_engine;
 
@@ -50,6 +53,7 @@ pub(crate) struct Engine {
     docker: Docker,
     endpoint: Endpoint,
     info: RuntimeInfo,
+    ids: Ids,
     capabilities: Capabilities,
     /// How guests are spoken to.
     transport: Transport,
@@ -90,6 +94,11 @@ impl Engine {
         self.file_system
     }
 
+    /// Says whom a user of the host is inside.
+    pub(crate) fn ownership(&self, owner: (u32, u32)) -> Ownership {
+        self.ids.ownership(&self.info, owner)
+    }
+
     /// Speaks to guests over the engine's own connection from now on.
     pub(crate) fn relay(&mut self) {
         self.transport = Transport::Relay;
@@ -116,7 +125,12 @@ impl Engine {
     pub(crate) async fn create(&self, spec: &SandboxSpec, wiring: &Wiring) -> Result<ContainerId> {
         let made = match self.product {
             Product::Docker => self.create_by_docker(spec, wiring).await,
-            Product::Podman => podman::create(&self.endpoint, spec, wiring, self.transport, self.isolation).await,
+            Product::Podman => {
+                let keeps = wiring.root != (self.info.root_uid, self.info.root_gid);
+                let users = if keeps { podman::Users::Kept } else { podman::Users::Engines };
+                let how = podman::How { transport: self.transport, isolation: self.isolation, users };
+                podman::create(&self.endpoint, spec, wiring, how).await
+            }
         };
         made.map_err(|answer| {
             let is_about_a_path = answer.status() == Some(400) || answer.message().contains(NO_FILE);
@@ -158,6 +172,7 @@ impl Engine {
                     state.settings.pids = None;
                     state.settings.cgroup = Some(gvisor::limits_of(container, state.pid));
                 }
+                state.settings.users = self.ids.seen_from_here(state.pid);
                 Ok(state)
             }
             Err(answer) if answer.status() == Some(404) => Ok(state::gone()),

@@ -1,7 +1,6 @@
 //! Which sandbox is wanted, with every default filled in.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use sandbox_core::{ErrorKind, EventSink, Runtime, Sandbox, SandboxBuilder, SudoGateway};
@@ -27,7 +26,7 @@ pub(crate) struct Wanted {
     pub(crate) egress: Option<Outward>,
     credentials: Vec<CredentialName>,
     image: String,
-    /// Whom the agent runs as; the image's own user if nothing is said.
+    /// Whom the agent runs as, where it is said.
     agent: Option<AgentUser>,
     workspace: Option<WorkspaceDirectory>,
     arguments: SandboxArgs,
@@ -48,7 +47,7 @@ impl Config {
                 .with_hint("name one, as in --image debian:12, or set SANDBOX_IMAGE")
         })?;
         let workspace = arguments.workspace.clone();
-        let agent = arguments.user.or_else(|| default_agent(workspace.as_ref().map(|it| it.path.as_path())));
+        let agent = arguments.user;
         let audit = arguments.audit.as_deref().map(Audit::open).transpose()?;
         let credentials = Credentials::named(&arguments.credential)?;
         let asked = credentials.names().cloned().collect();
@@ -163,26 +162,24 @@ impl Wanted {
         arguments.environment.into_iter().fold(builder, |builder, variable| builder.env(variable.name, variable.value))
     }
 
-    /// Says so where the agent can only look at a workspace that it was to write. Root inside being somebody else
+    /// Says so where a user who is named can only look at a workspace that was to be written. Root inside being somebody else
     /// outside, as with a user namespace, the ids on the host say nothing.
     pub(crate) fn warning(&self, runtime: &dyn Runtime) -> Option<String> {
         let WorkspaceDirectory { path, access } = self.workspace.as_ref()?;
         if *access == Access::ReadOnly || runtime.info().root_uid != 0 {
             return None;
         }
-        let data = std::fs::metadata(path).ok()?;
-        let (uid, gid) = self.agent.map_or((None, None), |agent| (Some(agent.uid()), Some(agent.gid())));
-        let bit = if uid == Some(data.uid()) {
+        let (agent, data) = (self.agent?, std::fs::metadata(path).ok()?);
+        let bit = if agent.uid() == data.uid() {
             0o200
-        } else if gid == Some(data.gid()) {
+        } else if agent.gid() == data.gid() {
             0o020
         } else {
             0o002
         };
         (data.mode() & bit == 0).then(|| {
             let (path, uid, gid) = (path.display(), data.uid(), data.gid());
-            let agent = self.agent.map_or_else(String::new, |agent| format!(" {agent}"));
-            format!("the agent{agent} cannot write the workspace {path}, which belongs to {uid}:{gid}; see --user")
+            format!("the agent {agent} cannot write the workspace {path}, which belongs to {uid}:{gid}; see --user")
         })
     }
 }
@@ -202,25 +199,4 @@ pub(crate) fn isolation(policy: &Policy, arguments: &SandboxArgs) -> Isolation {
 pub(crate) fn limits(arguments: &SandboxArgs) -> LimitsRequest {
     let SandboxArgs { cpus, memory, disk, processes, open_files, lifetime, .. } = *arguments;
     LimitsRequest { cpus, memory, disk, processes, open_files, lifetime }
-}
-
-/// The workspace's owner, so that what the agent writes is the owner's; root's workspace has none that could be agent.
-fn default_agent(workspace: Option<&Path>) -> Option<AgentUser> {
-    let owner = workspace.and_then(|path| std::fs::metadata(path).ok());
-    owner.and_then(|data| AgentUser::new(data.uid(), data.gid()).ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_agent_is_the_workspaces_owner_where_that_can_be() {
-        assert_eq!(default_agent(None), None);
-        assert_eq!(default_agent(Some(Path::new("/"))), None);
-        let directory = tempfile::tempdir().unwrap();
-        let owner = std::fs::metadata(directory.path()).unwrap();
-        let expected = AgentUser::new(owner.uid(), owner.gid()).ok();
-        assert_eq!(default_agent(Some(directory.path())), expected);
-    }
 }

@@ -176,7 +176,7 @@ impl Seen<'_> {
 
     /// Whoever is root inside, if anybody is, must be somebody else outside.
     fn user_namespace(&self) -> Comparison {
-        let map = &self.inside.uid_map;
+        let map = self.outside.users.as_ref().unwrap_or(&self.inside.uid_map);
         let is_apart = !map.is_empty() && map.iter().all(|(_, beyond, length)| *beyond != 0 && *length > 0);
         let words: Vec<String> = map.iter().map(|(within, beyond, _)| format!("{within} is {beyond}")).collect();
         found(words.join(", "), is_apart).asked("nobody is 0 outside")

@@ -34,6 +34,7 @@ fn wiring() -> Wiring {
         owner: Owner::current().unwrap(),
         image: Image { id: reference.to_string(), reference, user: None },
         agent: Agent::Ids(AgentUser::default()),
+        root: (0, 0),
         covers: Vec::new(),
         blanks: Vec::new(),
         underlay: None,
@@ -96,6 +97,7 @@ fn honest() -> (Observed, EffectiveSettings) {
         pids: Some(512),
         isolation: Some(Isolation::Standard),
         cgroup: None,
+        users: None,
         disk: Some(32 << 30),
         readonly_rootfs: Some(Setting::On),
         no_new_privileges: Some(Setting::On),
@@ -125,7 +127,7 @@ fn what_is_as_asked_holds() {
 
 type Lie = fn(&mut Observed, &mut EffectiveSettings);
 
-const LIES: [(Control, Lie); 34] = [
+const LIES: [(Control, Lie); 35] = [
     (Control::AgentUser, |inside, _| inside.agent.uid = [1000, 0, 1000, 1000]),
     (Control::AgentUser, |inside, _| inside.agent.gid[3] = 0),
     (Control::AgentUser, |inside, _| inside.agent.groups = vec![0]),
@@ -159,6 +161,7 @@ const LIES: [(Control, Lie); 34] = [
     (Control::Seccomp, |inside, _| inside.unfiltered.push("io_uring_setup".to_owned())),
     (Control::UserNamespace, |inside, _| inside.uid_map = vec![(0, 0, u32::MAX)]),
     (Control::UserNamespace, |inside, _| inside.uid_map.clear()),
+    (Control::UserNamespace, |_, outside| outside.users = Some(vec![(0, 0, 1)])),
     (Control::WallClock, |inside, _| inside.remaining = u64::MAX),
 ];
 

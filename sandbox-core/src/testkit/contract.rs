@@ -10,6 +10,8 @@ mod files;
 mod lifecycle;
 mod limits;
 mod listen;
+mod names;
+mod ownership;
 mod refusals;
 mod sudo;
 mod terminal;
@@ -26,6 +28,8 @@ pub use files::*;
 pub use lifecycle::*;
 pub use limits::*;
 pub use listen::*;
+pub use names::*;
+pub use ownership::*;
 pub use refusals::*;
 pub use sudo::*;
 pub use terminal::*;
@@ -43,6 +47,8 @@ pub struct Fixture {
     pub image: String,
     /// Whom the agent runs as.
     pub agent: AgentUser,
+    /// A user and a group of the host whose directories an agent that is not named writes as theirs; none where it can be nobody's.
+    pub owner: Option<(u32, u32)>,
     /// A directory inside that the agent may write to, and that exists.
     pub scratch: PathBuf,
     /// A run root of the test's own.
@@ -72,11 +78,15 @@ impl Fixture {
 
     /// Describes a sandbox on the runtime.
     pub fn builder(&self) -> SandboxBuilder {
+        self.builder_without_agent().agent(self.agent)
+    }
+
+    /// The same without a word of who the agent is.
+    fn builder_without_agent(&self) -> SandboxBuilder {
         Sandbox::builder()
             .shared_runtime(Arc::clone(&self.runtime))
             .policy(self.policy())
             .image(&self.image)
-            .agent(self.agent)
             .run_root(self.run_root.clone())
     }
 
@@ -109,8 +119,10 @@ pub(super) struct HostDirectory(PathBuf);
 
 impl HostDirectory {
     /// Makes it, below the host's directory for such things; others may pass through it.
-    pub(super) fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("{name} {}", crate::SandboxId::random().unwrap()));
+    pub(super) fn new(name: impl AsRef<std::ffi::OsStr>) -> Self {
+        let mut name = name.as_ref().to_owned();
+        name.push(format!(" {}", crate::SandboxId::random().unwrap()));
+        let path = std::env::temp_dir().join(name);
         std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o755).create(&path).unwrap();
         Self(path)
     }
@@ -185,6 +197,8 @@ macro_rules! contract {
             a_copy_that_is_larger_than_the_disk_is_refused
             git_works_in_a_copy_and_its_commits_come_back
             an_agent_that_the_image_does_not_know_has_a_name_and_a_home
+            odd_names_come_and_go_in_a_copy
+            odd_names_come_and_go_in_a_mounted_workspace
             on_a_read_only_root_the_home_is_small_and_writable
             sudo_any_is_root_inside_and_no_further
             sudo_installs_packages
@@ -231,6 +245,7 @@ macro_rules! contract {
             two_streams_at_once
             two_sandboxes_do_not_meet
             what_a_runtime_lacks_is_refused
+            what_an_agent_writes_is_the_workspaces_owners
             what_is_not_there_is_not_found
             what_is_over_the_limit_is_not_read
         }

@@ -19,7 +19,7 @@ use sandbox_policy::{Capabilities, Control, PullRule, SandboxSpec, Support};
 
 use crate::{
     ContainerId, ContainerState, ContainerStatus, ContainerSummary, EffectiveSettings, Error, ErrorKind, Events, Image,
-    Owner, Result, Runtime, RuntimeInfo, SandboxId, Signal, Transport, Wiring,
+    Owner, Ownership, Result, Runtime, RuntimeInfo, SandboxId, Signal, Transport, Whose, Wiring,
 };
 
 /// A runtime without isolation.
@@ -198,6 +198,11 @@ impl Runtime for FakeRuntime {
 
     fn guest(&self) -> &[u8] {
         &self.guest
+    }
+
+    /// Nothing is mounted, and nobody is somebody else.
+    fn ownership(&self, _: (u32, u32)) -> Ownership {
+        Ownership { agent: Whose::Anybody, root: (self.info.root_uid, self.info.root_gid) }
     }
 
     async fn resolve(&self, spec: &SandboxSpec, _: &Events) -> Result<Image> {

@@ -147,10 +147,11 @@ fn mount(what: &str, source: &Path, target: &Path, access: Access) -> Result<Mou
     })
 }
 
-/// Whose files the agent's are to be: those of the workspace's owner. Root's stay root's, since the agent could leave a
-/// program behind that runs as its owner (inode(7), `S_ISUID`).
+/// Whose files the agent's are to be: those of the workspace's owner, but for root's (see [`Ids::ownership`]). A group of root's is
+/// none of theirs.
 fn owner_of(workspace: &Path) -> Result<Option<(u32, u32)>> {
     let data = fs::metadata(workspace)
         .map_err(|error| Error::io(format!("cannot look at the workspace {}", workspace.display()), error))?;
-    Ok((data.uid() != 0 && data.gid() != 0).then(|| (data.uid(), data.gid())))
+    let group = if data.gid() == 0 { data.uid() } else { data.gid() };
+    Ok((data.uid() != 0).then_some((data.uid(), group)))
 }

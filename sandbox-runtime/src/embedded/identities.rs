@@ -1,7 +1,7 @@
 //! Who inside is who outside.
 
 use rustix::process::{getegid, geteuid, getgroups};
-use sandbox_core::{Error, ErrorKind, Result};
+use sandbox_core::{Error, ErrorKind, Ownership, Result, Whose};
 use sandbox_guest::launch::Identities;
 use sandbox_guest::wire::Identity;
 
@@ -54,6 +54,21 @@ impl Ids {
                 privileged: true,
             },
         }
+    }
+
+    /// Says whom the agent must be to write as a user of the host: where ids can be mapped, whoever it is, but for root's files, since
+    /// the agent could leave a program behind that runs as its owner (inode(7), `S_ISUID`).
+    pub(super) fn ownership(self, (uid, _): (u32, u32)) -> Ownership {
+        let agent = match self {
+            Self::Own { caller } if caller.uid != uid => {
+                Whose::Nobody(format!("and who is not root can only be user {} there", caller.uid))
+            }
+            Self::Range { .. } if uid == 0 => Whose::Nobody(
+                "whose files the agent never writes: it could leave a program that runs as root".to_owned(),
+            ),
+            Self::Own { .. } | Self::Range { .. } => Whose::Anybody,
+        };
+        Ownership { agent, root: self.root() }
     }
 
     /// Who the agent is outside.

@@ -68,8 +68,10 @@ pub(super) struct Group {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Mount {
     /// The directory as it was asked for.
+    #[serde(with = "bytes")]
     pub(super) source: PathBuf,
     /// The same without links.
+    #[serde(with = "bytes")]
     pub(super) resolved: PathBuf,
     /// Where it appears inside.
     pub(super) target: PathBuf,
@@ -77,6 +79,29 @@ pub(super) struct Mount {
     pub(super) writable: bool,
     /// The user and group on the host that the agent appears as; `None` where owners are left alone.
     pub(super) owner: Option<(u32, u32)>,
+}
+
+/// A path as its bytes in hexadecimal, since a host's need not be text.
+mod bytes {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+    use std::path::{Path, PathBuf};
+
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use super::super::images::hexadecimal;
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hexadecimal(path.as_os_str().as_bytes()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let digits = |pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(digits).collect();
+        bytes.map(|bytes| OsString::from_vec(bytes).into()).ok_or_else(|| D::Error::custom("a path is not hexadecimal"))
+    }
 }
 
 impl Record {
@@ -114,6 +139,6 @@ impl Record {
 }
 
 /// The form of the record that this version writes.
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 const FILE: &str = "record.json";
 const FRESH: &str = "record.json.new";

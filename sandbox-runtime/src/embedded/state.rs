@@ -54,6 +54,7 @@ fn settings(record: &Record, directory: &Path, first: Process) -> EffectiveSetti
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim));
     let root = mounts.iter().rfind(|mount| mount.target == Path::new("/"));
     EffectiveSettings {
+        users: None,
         memory: limited(memory),
         memory_and_swap: limited(memory_and_swap),
         milli_cpus: limited(milli_cpus),

@@ -12,7 +12,7 @@ use super::error::{Answer, within};
 use super::gvisor::{self, Gvisor};
 use super::probe::{self, has_security_option};
 use super::product::Product;
-use super::{Endpoint, Engine, INSPECT, dial, podman, quota, sharing, state};
+use super::{Endpoint, Engine, INSPECT, dial, ownership, podman, quota, sharing, state};
 
 /// Connects to an engine, of one product or of any, and probes what it enforces.
 pub(crate) async fn connect(endpoint: Endpoint, wanted: Option<Product>) -> Result<Engine> {
@@ -65,6 +65,11 @@ pub(crate) async fn connect(endpoint: Endpoint, wanted: Option<Product>) -> Resu
             _ => remapped(&info),
         },
     };
+    let ids = match &report {
+        Some(report) => report.ids(),
+        None if has_security_option(&info, "rootless") => ownership::Ids::Hidden,
+        None => ownership::Ids::Shifted,
+    };
     let runtime = RuntimeInfo {
         name: product.name().to_owned(),
         version: version.version.clone().unwrap_or_default(),
@@ -92,6 +97,7 @@ pub(crate) async fn connect(endpoint: Endpoint, wanted: Option<Product>) -> Resu
         transport: sharing::transport(file_system, &info),
         file_system,
         info: runtime,
+        ids,
     })
 }
 

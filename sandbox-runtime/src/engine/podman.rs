@@ -16,9 +16,9 @@ use serde_json::Value;
 use super::connect::Ids;
 use super::error::{Answer, senseless};
 use super::probe::{self, seccomp_by};
-use super::{Endpoint, INSPECT, raw};
+use super::{Endpoint, INSPECT, ownership, raw};
 
-pub(crate) use create::create;
+pub(crate) use create::{How, Users, create};
 
 /// Looks at a container. Where it should be on gVisor, Podman is asked in its own words whose container it is: Docker's
 /// field for that holds the same word always.
@@ -100,6 +100,8 @@ struct Mappings {
 struct Mapping {
     container_id: u32,
     host_id: u32,
+    #[serde(default)]
+    size: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -130,6 +132,24 @@ impl Info {
         };
         let Mappings { uidmap, gidmap } = &self.host.id_mappings;
         Ids { uid: outside(uidmap), gid: outside(gidmap) }
+    }
+
+    /// Says how ids of containers are ids of the host.
+    pub(crate) fn ids(&self) -> ownership::Ids {
+        if !self.host.security.rootless {
+            return ownership::Ids::Shifted;
+        }
+        let ranges = |map: &Option<Vec<Mapping>>| {
+            let all = map.iter().flatten();
+            all.map(|&Mapping { container_id, host_id, size }| ownership::Range {
+                inside: container_id,
+                outside: host_id,
+                length: size,
+            })
+            .collect()
+        };
+        let Mappings { uidmap, gidmap } = &self.host.id_mappings;
+        ownership::Ids::Ranges { users: ranges(uidmap), groups: ranges(gidmap) }
     }
 
     /// Names the capabilities of a container from which nothing is dropped, without `CAP_`.

@@ -58,6 +58,10 @@ macro_rules! runtime_of_an_engine {
                 self.engine.file_system()
             }
 
+            fn ownership(&self, owner: (u32, u32)) -> sandbox_core::Ownership {
+                self.engine.ownership(owner)
+            }
+
             async fn attach(
                 &self,
                 container: &sandbox_core::ContainerId,

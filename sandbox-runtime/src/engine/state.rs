@@ -81,6 +81,7 @@ fn settings(
         no_network: Some(no_network.into()),
         capabilities: Some(capabilities(config, granted)),
         binds: Some(binds(mounts)),
+        users: None,
         blanks: Some(blanks(config)),
         underlays: None,
     }
@@ -112,11 +113,15 @@ fn isolated(product: Product, config: &HostConfig) -> Setting {
         }
         Product::Podman => !seccomp("seccomp="),
     };
+    let users = match (product, config.userns_mode.as_deref().unwrap_or_default()) {
+        (_, "") | (Product::Podman, "private") => true,
+        (Product::Docker | Product::Podman, _) => false,
+    };
     let isolated = !config.privileged.unwrap_or(false)
         && own(&config.pid_mode)
         && own(&config.ipc_mode)
         && own(&config.uts_mode)
-        && config.userns_mode.as_deref().unwrap_or_default().is_empty()
+        && users
         && config.network_mode.as_deref() == Some("none")
         && none(config.devices.as_ref().map(Vec::len))
         && none(config.device_requests.as_ref().map(Vec::len))
@@ -213,11 +218,15 @@ mod tests {
             HostConfig { network_mode: host("slirp4netns"), ..podman() },
             HostConfig { privileged: Some(true), ..podman() },
             HostConfig { userns_mode: host("host"), ..podman() },
+            HostConfig { userns_mode: host("keep-id"), ..podman() },
             HostConfig { security_opt: Some(vec!["seccomp=unconfined".to_owned()]), ..podman() },
         ] {
             let found = settings(Product::Podman, &granted(), &config, false, Vec::new());
             assert_eq!(found.isolated, Some(Setting::Off), "{config:?}");
         }
+        let own = HostConfig { userns_mode: host("private"), ..podman() };
+        let found = settings(Product::Podman, &granted(), &own, false, Vec::new());
+        assert_eq!(found.isolated, Some(Setting::On), "the agent is kept as the engine's user");
         let more = HostConfig { cap_drop: Some(vec!["CHOWN".to_owned()]), ..podman() };
         assert_eq!(capabilities(&more, &granted()).len(), 13);
     }

@@ -191,6 +191,7 @@ async fn what_was_asked_is_in_force_inside() {
     assert_eq!(
         state.settings,
         EffectiveSettings {
+            users: None,
             blanks: Some(["/home/agent", "/run", "/tmp", "/var/tmp"].map(std::path::PathBuf::from).to_vec()),
             memory: Some(4 << 30),
             memory_and_swap: Some(4 << 30),

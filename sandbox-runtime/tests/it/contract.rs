@@ -7,7 +7,7 @@ pub(crate) mod fixture {
     use sandbox_core::policy::AgentUser;
     use sandbox_core::testkit::FakeRuntime;
     use sandbox_core::testkit::contract::Fixture;
-    use sandbox_core::{RunRoot, Runtime};
+    use sandbox_core::{FileSystem, RunRoot, Runtime};
     use sandbox_runtime::guest_program;
 
     use crate::engine;
@@ -38,6 +38,7 @@ pub(crate) mod fixture {
             runtime: Arc::new(runtime),
             image: FakeRuntime::IMAGE.to_owned(),
             agent,
+            owner: None,
             scratch,
             run_root: RunRoot::new(directory.path().join("run")),
             keep: vec![Box::new(directory)],
@@ -89,6 +90,15 @@ pub(crate) mod fixture {
     }
 
     fn on(runtime: impl Runtime) -> Fixture {
+        let info = runtime.info();
+        let owner = match (info.name.as_str(), info.root_uid) {
+            _ if runtime.file_system() == FileSystem::Apart => None,
+            (_, 0) => Some((4_321, 1_234)),
+            ("podman", user) => Some((user, info.root_gid)),
+            // Whoever it is that has the range of an ordinary user.
+            (_, first) if first >= 100_000 => Some((first + 4_321, info.root_gid + 1_234)),
+            _ => None,
+        };
         let directory = tempfile::tempdir().unwrap();
         // An engine of another user must reach the run root.
         open_to_pass(directory.path());
@@ -96,6 +106,7 @@ pub(crate) mod fixture {
             runtime: Arc::new(runtime),
             image: engine::debian().to_string(),
             agent: AgentUser::default(),
+            owner,
             scratch: "/home/agent".into(),
             run_root: RunRoot::new(directory.path().join("run")),
             keep: vec![Box::new(directory)],

@@ -67,6 +67,10 @@ pub(crate) async fn fixture() -> Fixture {
         runtime: Arc::new(runtime().await),
         image: IMAGE.to_owned(),
         agent: AgentUser::default(),
+        owner: Some(match rustix::process::geteuid().as_raw() {
+            0 => (4_321, 1_234),
+            own => (own, rustix::process::getegid().as_raw()),
+        }),
         scratch: "/home/agent".into(),
         run_root: RunRoot::new(directory.path().join("run")),
         keep: vec![Box::new(directory)],

@@ -95,6 +95,7 @@ pub(crate) fn wiring(image: Image, directory: &Path) -> Wiring {
         owner: Owner::current().unwrap(),
         image,
         agent: Agent::Ids(AgentUser::default()),
+        root: (0, 0),
         covers: Vec::new(),
         blanks: Vec::new(),
         underlay: None,

@@ -3,7 +3,7 @@
 use std::io::Cursor;
 use std::os::unix::fs::PermissionsExt as _;
 
-use sandbox_core::policy::{AgentUser, ImageRef};
+use sandbox_core::policy::{Access, AgentUser, ImageRef};
 use sandbox_core::testkit::contract::Fixture;
 use sandbox_core::{ErrorKind, Sandbox};
 use sha2::{Digest as _, Sha256};
@@ -133,14 +133,22 @@ async fn covers_are_the_users(fixture: &Fixture, image: &str) {
         std::fs::create_dir_all(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
-    let builder = Sandbox::builder().shared_runtime(std::sync::Arc::clone(&fixture.runtime)).policy(fixture.policy());
-    let builder = builder.run_root(fixture.run_root.clone()).image(image).workspace(workspace.path());
-    let sandbox = builder.start().await.unwrap();
-    let script =
-        "busybox touch node_modules/x && echo one; busybox touch .git/x && echo two; busybox touch y && echo three";
-    let output = sandbox.command("busybox").args(["sh", "-c", script]).output().await.unwrap();
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "one\ntwo\nthree\n", "{:?}", output.stderr);
-    sandbox.destroy().await.unwrap();
+    let owner = fixture.owner.unwrap();
+    // Root's is only read, by the image's user; what is written is written as its owner.
+    for (access, (uid, gid), expected) in
+        [(Access::ReadOnly, (0, 0), "one\n"), (Access::ReadWrite, owner, "one\ntwo\nthree\n")]
+    {
+        std::os::unix::fs::chown(workspace.path(), Some(uid), Some(gid)).unwrap();
+        let builder =
+            Sandbox::builder().shared_runtime(std::sync::Arc::clone(&fixture.runtime)).policy(fixture.policy());
+        let builder = builder.run_root(fixture.run_root.clone()).image(image).workspace_with(workspace.path(), access);
+        let sandbox = builder.start().await.unwrap();
+        let script =
+            "busybox touch node_modules/x && echo one; busybox touch .git/x && echo two; busybox touch y && echo three";
+        let output = sandbox.command("busybox").args(["sh", "-c", script]).output().await.unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), expected, "{:?}", output.stderr);
+        sandbox.destroy().await.unwrap();
+    }
     assert_eq!(std::fs::read_dir(workspace.path().join("node_modules")).unwrap().count(), 0);
     assert!(!workspace.path().join(".git").exists() && workspace.path().join("y").exists());
 }

@@ -12,7 +12,7 @@ use super::{Fixture, HostDirectory, text};
 use crate::{ErrorKind, HostRepository, Sandbox, Work, WorkLimits};
 
 /// Runs git on the host, as a person would.
-fn git(directory: &Path, arguments: &[&str]) -> String {
+pub(super) fn git(directory: &Path, arguments: &[&str]) -> String {
     let output = Command::new("git")
         .args(["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=trunk"])
         .args(arguments)
@@ -26,7 +26,7 @@ fn git(directory: &Path, arguments: &[&str]) -> String {
 }
 
 /// Where nothing is isolated, the workspace lies among what is the fixture's own, and else where it always does.
-fn builder(fixture: &Fixture, from: &Path) -> (crate::SandboxBuilder, std::path::PathBuf) {
+pub(super) fn builder(fixture: &Fixture, from: &Path) -> (crate::SandboxBuilder, std::path::PathBuf) {
     if !fixture.lacks(Control::HostFilesystem) {
         return (fixture.builder().workspace_copy(from), DEFAULT_WORKSPACE_PATH.into());
     }
@@ -34,7 +34,7 @@ fn builder(fixture: &Fixture, from: &Path) -> (crate::SandboxBuilder, std::path:
     (fixture.builder().workspace_copy(from).workspace_at(inside.to_str().unwrap()), inside)
 }
 
-async fn destroy(sandbox: Sandbox, inside: &Path) {
+pub(super) async fn destroy(sandbox: Sandbox, inside: &Path) {
     if inside != Path::new(DEFAULT_WORKSPACE_PATH) {
         sandbox.remove(inside).await.unwrap();
     }

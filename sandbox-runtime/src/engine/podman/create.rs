@@ -10,7 +10,7 @@
 
 use std::path::Path;
 
-use sandbox_core::{Blank, ContainerId, Result, Transport, Wiring};
+use sandbox_core::{Blank, ContainerId, Error, ErrorKind, Result, Transport, Wiring};
 use sandbox_guest::relay;
 use sandbox_guest::wire::{GUEST_DIRECTORY, GUEST_PROGRAM};
 use sandbox_policy::{Access, Isolation, Limits, SandboxSpec};
@@ -21,24 +21,40 @@ use super::super::error::{Answer, senseless};
 use super::super::{CREATE, Endpoint, gvisor, raw};
 use crate::{hidden, seccomp};
 
+/// What of a container is not said by its specification.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct How {
+    pub(crate) transport: Transport,
+    pub(crate) isolation: Isolation,
+    pub(crate) users: Users,
+}
+
+/// Who is who in a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Users {
+    /// Root is the engine's own user, or root.
+    Engines,
+    /// The agent is the engine's own user.
+    Kept,
+}
+
 /// Makes a container.
 pub(crate) async fn create(
     endpoint: &Endpoint,
     spec: &SandboxSpec,
     wiring: &Wiring,
-    transport: Transport,
-    isolation: Isolation,
+    how: How,
 ) -> Result<ContainerId, Answer> {
     write_hosts(&wiring.guest_directory).await?;
     // Podman reads the profile from a file; the container sees it, and cannot write it.
     write(&wiring.guest_directory.join(SECCOMP), seccomp::profile()).await?;
-    let body = body(spec, wiring, transport, isolation)?;
+    let body = body(spec, wiring, how)?;
     let made = raw::post(endpoint, CREATE, "create the container", "/v4.0.0/libpod/containers/create", &body).await?;
     let id = made.get("Id").and_then(Value::as_str);
     id.map(ContainerId::new).ok_or_else(|| senseless("a container was made and has no id").into())
 }
 
-fn body(spec: &SandboxSpec, wiring: &Wiring, transport: Transport, isolation: Isolation) -> Result<Value> {
+fn body(spec: &SandboxSpec, wiring: &Wiring, How { transport, isolation, users }: How) -> Result<Value> {
     let relayed = transport == Transport::Relay;
     // A quota of the disk and a read-only root are reported as unsupported; open files and the lifetime are the guest's.
     let Limits { cpus, memory, disk: _, processes, open_files: _, lifetime: _ } = spec.limits();
@@ -81,6 +97,18 @@ fn body(spec: &SandboxSpec, wiring: &Wiring, transport: Transport, isolation: Is
     let capabilities: Vec<String> = spec.capabilities().iter().map(|name| format!("CAP_{name}")).collect();
     let labels: serde_json::Map<String, Value> =
         wiring.labels().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+    // <https://docs.podman.io/en/v4.3/markdown/podman-run.1.html#userns-mode>
+    let users = match (users, wiring.agent.ids()) {
+        (Users::Kept, Some(agent)) => {
+            json!({ "nsmode": "keep-id", "value": format!("uid={},gid={}", agent.uid(), agent.gid()) })
+        }
+        (Users::Kept, None) => {
+            let message =
+                "who the agent is has to be known before the container is made, for it to be the workspace's owner";
+            return Err(Error::new(ErrorKind::InvalidInput, message).with_hint("name it: `--user`"));
+        }
+        (Users::Engines, _) => Value::Null,
+    };
     Ok(json!({
         "name": wiring.container_name(),
         "image": wiring.image.id,
@@ -109,6 +137,7 @@ fn body(spec: &SandboxSpec, wiring: &Wiring, transport: Transport, isolation: Is
         "mask": hidden::MASKED,
         "mounts": mounts,
         "shm_size": shared,
+        "userns": users,
         "netns": { "nsmode": "none" },
         "cgroupns": own,
         "ipcns": ipc,

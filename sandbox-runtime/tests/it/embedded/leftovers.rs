@@ -132,6 +132,7 @@ async fn a_container_that_was_never_started_is_found_and_removed() {
         owner: Owner { start: me.start + 1, ..me },
         image: runtime.resolve(&spec, &engine::events()).await.unwrap(),
         agent: Agent::Ids(AgentUser::default()),
+        root: (runtime.info().root_uid, runtime.info().root_gid),
         covers: Vec::new(),
         blanks: Vec::new(),
         underlay: None,
