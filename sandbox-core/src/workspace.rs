@@ -102,24 +102,30 @@ pub(crate) async fn fill(
         }
         return seed(guest, &cloned, place, room, limits).await;
     }
-    let (host, place) = match (&workspace.source, own) {
+    let bring = async |host: &Path, place| {
+        // What only looks like a repository has no commits to bring.
+        let Ok(repository) = HostRepository::of(host) else { return Ok(()) };
+        let seeding = async { seed(guest, &Seed::beside(&repository).await?, place, room, limits).await };
+        seeding.await.map_err(|error| into_repository(error, host))
+    };
+    match (&workspace.source, own) {
         (WorkspaceSource::Copy { host }, _) => {
-            let mut ignored = Ignored::around(host.as_path());
-            guest
-                .upload_wanted(host.as_path(), target.as_os_str(), limits, move |candidate| !ignored.holds(candidate))
-                .await
-                .map_err(|error| into_workspace(error, host.as_path(), &workspace.guest))?;
-            (host.as_path(), place)
+            let host = host.as_path();
+            let failed = |error| into_workspace(error, host, &workspace.guest);
+            guest.make_directory(target).await.map_err(failed)?;
+            let mut ignored = Ignored::around(host);
+            let copying =
+                guest.upload_wanted(host, target.as_os_str(), limits, move |candidate| !ignored.holds(candidate));
+            // Neither needs what the other brings.
+            let (copied, brought) = tokio::join!(copying, bring(host, place));
+            copied.map_err(failed)?;
+            brought
         }
         (WorkspaceSource::Bind { host, .. }, Some(Repository { own, ignored })) => {
-            (host.as_path(), Place { own, ignored, ..place })
+            bring(host.as_path(), Place { own, ignored, ..place }).await
         }
-        _ => return Ok(()),
-    };
-    // What only looks like a repository has no commits to bring.
-    let Ok(repository) = HostRepository::of(host) else { return Ok(()) };
-    let seeding = async { seed(guest, &Seed::beside(&repository).await?, place, room, limits).await };
-    seeding.await.map_err(|error| into_repository(error, host))
+        _ => Ok(()),
+    }
 }
 
 /// Lets git inside work in a directory whose owner on the host may be somebody else than the agent, and in one that an engine gives to

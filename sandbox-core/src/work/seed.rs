@@ -7,14 +7,17 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sandbox_policy::{AgentUser, Branch};
+use tokio::io::{AsyncRead, BufReader};
 
 use super::checkout::Checkout;
 use super::git::{self, ObjectId, QUICK};
 use super::quarantine::Quarantine;
 use super::{ANSWER, HostRepository, MAX_SAID};
-use crate::{Error, ErrorKind, Guest, Result, Status, Stdin, TransferLimits};
+use crate::guest::Kept;
+use crate::{Error, ErrorKind, Exit, Guest, Output, Result, Status, Stdin, TransferLimits};
 
 /// What a repository inside is made from.
 #[derive(Debug)]
@@ -159,7 +162,6 @@ pub(crate) async fn seed(
     command.stdin(std::process::Stdio::piped());
     let mut child = git::spawn(&mut command)?;
     let (stdin, pack) = (child.stdin.take(), child.stdout.take());
-    let path = own.join(format!("objects/pack/pack-{tip}.pack"));
     let tips = origin.iter().flat_map(|origin| origin.tips.values());
     let wanted = tips.fold(tip.pack_request(&[]), |wanted, tip| wanted + tip.as_str() + "\n");
     let sending = async {
@@ -168,14 +170,12 @@ pub(crate) async fn seed(
         // Git that does not read to the end says why.
         let _ = tokio::io::AsyncWriteExt::write_all(&mut stdin, wanted.as_bytes()).await;
         drop(stdin);
-        guest.write_from(&path, 0o444, pack).await
+        inside.index(pack).await
     };
     let (said, sent) = git::ended(&mut child, limits.deadline, sending).await?;
     said.content("git on the host cannot pack the repository")?;
     sent?;
 
-    let path = path.to_string_lossy();
-    inside.run(&["index-pack", &path]).await?;
     if let Some(origin) = origin {
         inside.follow(origin, branch.as_ref()).await?;
     }
@@ -185,9 +185,10 @@ pub(crate) async fn seed(
     };
     inside.run(update).await?;
     match files {
-        // The index becomes that of the commit; what differs on the host differs inside.
-        Files::Kept => inside.run(&["reset", "--quiet", "--mixed"]).await,
-        Files::CheckedOut => inside.run(&["reset", "--quiet", "--hard"]).await,
+        // The index becomes that of the commit; what differs on the host differs inside. Git looks at the files when it needs them, and they
+        // need not be there yet.
+        Files::Kept => inside.run(&["read-tree", "HEAD"]).await,
+        Files::CheckedOut => inside.run(&["-c", "checkout.workers=0", "reset", "--quiet", "--hard"]).await,
     }
 }
 
@@ -259,19 +260,47 @@ impl Seeding<'_> {
         self.feed(arguments, Stdin::Null).await
     }
 
-    async fn feed(&self, arguments: &[&str], input: Stdin) -> Result<()> {
-        let deadline = self.limits.deadline.max(ANSWER);
+    fn git(&self, arguments: &[&str], input: Stdin) -> crate::Command {
         let command = self.guest.command("git").args(arguments).directory(self.to).stdin(input);
         let command = command.env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C").output_limit(MAX_SAID);
-        let output = command.deadline(deadline).output().await?;
-        if output.exit.timed_out {
-            return Err(Error::deadline("git inside", deadline));
+        command.deadline(self.deadline())
+    }
+
+    fn deadline(&self) -> Duration {
+        self.limits.deadline.max(ANSWER)
+    }
+
+    async fn feed(&self, arguments: &[&str], input: Stdin) -> Result<()> {
+        let Output { exit, stderr, .. } = self.git(arguments, input).output().await?;
+        let mut words = arguments.iter().filter(|argument| !argument.starts_with('-') && !argument.contains('='));
+        self.done(words.next().copied().unwrap_or_default(), exit, &stderr)
+    }
+
+    /// Has git inside index a pack while it comes.
+    async fn index(&self, pack: impl AsyncRead + Unpin) -> Result<()> {
+        let mut process = self.git(&["index-pack", "--stdin"], Stdin::Pipe).spawn().await?;
+        let mut stdin = process.take_stdin();
+        let (mut stdout, mut stderr) = (Kept::new(MAX_SAID), Kept::new(MAX_SAID));
+        let feeding = async {
+            let mut pack = BufReader::with_capacity(CHUNK, pack);
+            if let Some(stdin) = &mut stdin {
+                // Git that does not read to the end says why.
+                let _ = tokio::io::copy_buf(&mut pack, stdin).await;
+            }
+            drop(stdin);
+        };
+        let ((), exit) = tokio::join!(feeding, process.copy_output(&mut stdout, &mut stderr));
+        self.done("index-pack", exit?, &stderr.bytes)
+    }
+
+    fn done(&self, verb: &str, exit: Exit, stderr: &[u8]) -> Result<()> {
+        if exit.timed_out {
+            return Err(Error::deadline("git inside", self.deadline()));
         }
-        if output.exit.status == Status::Code(0) {
+        if exit.status == Status::Code(0) {
             return Ok(());
         }
-        let verb = arguments.iter().find(|argument| !argument.starts_with('-')).copied().unwrap_or_default();
-        let said = git::line(&output.stderr);
+        let said = git::line(stderr);
         Err(Error::new(ErrorKind::InvalidInput, format!("git {verb} inside failed: {said}")))
     }
 
@@ -310,6 +339,9 @@ impl HostRepository {
         }
     }
 }
+
+/// Bytes of a pack that are moved at once.
+const CHUNK: usize = 256 << 10;
 
 #[cfg(test)]
 mod tests {

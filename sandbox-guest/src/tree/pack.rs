@@ -84,7 +84,7 @@ struct Packer<W: Write> {
 /// A directory on the way: the names in it that are still to come.
 struct Level {
     directory: OwnedFd,
-    names: std::vec::IntoIter<Vec<u8>>,
+    names: std::vec::IntoIter<(Vec<u8>, FileType)>,
     /// The length of its path.
     path: usize,
 }
@@ -110,7 +110,7 @@ impl<W: Write> Packer<W> {
             let depth = levels.len();
             let Some(level) = levels.last_mut() else { return Ok(()) };
             self.path.truncate(level.path);
-            let Some(name) = level.names.next() else {
+            let Some((name, kind)) = level.names.next() else {
                 levels.pop();
                 continue;
             };
@@ -118,7 +118,7 @@ impl<W: Write> Packer<W> {
                 self.path.push(b'/');
             }
             self.path.extend_from_slice(&name);
-            if let Some(directory) = self.visit(&level.directory, &name, depth - 1, &mut wanted)? {
+            if let Some(directory) = self.visit(&level.directory, (&name, kind), depth - 1, &mut wanted)? {
                 let names = self.list(&directory)?;
                 levels.push(Level { directory, names, path: self.path.len() });
             }
@@ -129,13 +129,20 @@ impl<W: Write> Packer<W> {
     fn visit(
         &mut self,
         parent: &OwnedFd,
-        name: &[u8],
+        (name, kind): (&[u8], FileType),
         depth: usize,
         wanted: &mut impl FnMut(&Candidate<'_>) -> bool,
     ) -> io::Result<Option<OwnedFd>> {
         names(&self.path)?;
-        let Some(found) = self.passable(statat(parent, name, AtFlags::SYMLINK_NOFOLLOW))? else { return Ok(None) };
-        let kind = FileType::from_raw_mode(found.st_mode);
+        let look = || statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
+        let kind = match kind {
+            // Some file systems do not tell (readdir(3)).
+            FileType::Unknown => match self.passable(look())? {
+                Some(found) => FileType::from_raw_mode(found.st_mode),
+                None => return Ok(None),
+            },
+            told => told,
+        };
         if !wanted(&Candidate { parent: parent.as_fd(), path: &self.path, kind }) {
             return Ok(None);
         }
@@ -161,6 +168,7 @@ impl<W: Write> Packer<W> {
                 Ok(None)
             }
             FileType::Symlink => {
+                let Some(found) = self.passable(look())? else { return Ok(None) };
                 let Some(target) = self.passable(readlinkat(parent, name, Vec::new()))? else { return Ok(None) };
                 let target = target.into_bytes();
                 if stays_inside(&target, depth) {
@@ -219,7 +227,8 @@ impl<W: Write> Packer<W> {
         self.send(Kind::File { size }, found)?;
         let taken = u64::try_from(found.st_blocks).unwrap_or(0).saturating_mul(BLOCK);
         if taken >= size {
-            self.send_content(&file, u64::MAX)?;
+            // What says that it is empty may hold something all the same, as in proc(5). What grows meanwhile is cut.
+            self.send_content(&file, if size == 0 { u64::MAX } else { size })?;
         } else {
             self.send_parts(&file, size)?;
         }
@@ -284,7 +293,7 @@ impl<W: Write> Packer<W> {
     }
 
     /// Lists a directory in the order of its names; never more of them than may still be sent.
-    fn list(&mut self, directory: &OwnedFd) -> io::Result<std::vec::IntoIter<Vec<u8>>> {
+    fn list(&mut self, directory: &OwnedFd) -> io::Result<std::vec::IntoIter<(Vec<u8>, FileType)>> {
         let room = self.limits.entries.saturating_sub(self.summary.entries);
         let mut names = Vec::new();
         let failed = |error| TreeError::io(&self.path, error);
@@ -297,9 +306,9 @@ impl<W: Write> Packer<W> {
             if names.len() as u64 >= room.saturating_add(MAX_ENTRIES as u64) {
                 return Err(TreeError::new(TreeErrorKind::TooManyEntries, &self.path).into());
             }
-            names.push(name.to_vec());
+            names.push((name.to_vec(), entry.file_type()));
         }
-        names.sort_unstable();
+        names.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         Ok(names.into_iter())
     }
 }
