@@ -12,6 +12,7 @@ mod mirror;
 mod quarantine;
 mod remote;
 mod repository;
+mod room;
 mod seed;
 
 use std::ffi::OsStr;

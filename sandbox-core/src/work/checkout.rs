@@ -26,6 +26,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use super::HostRepository;
 use super::git::{self, ObjectId};
 use super::quarantine::Quarantine;
+use super::room;
 use crate::run_directory::ensure_private;
 use crate::{Error, Result};
 
@@ -54,7 +55,7 @@ impl Checkout {
     /// Finds one, or makes it, and removes some that nobody has used for long. There is none of a commit that is too large. The caller
     /// holds the lock on the mirror.
     pub(super) async fn find(place: &Path, wanted: &Wanted<'_>) -> Result<Option<Self>> {
-        let all = place.join("checkouts");
+        let all = place.join(ALL);
         ensure_private(&all, "the directory of checkouts")?;
         remove(all.join(NEW)).await?;
         let tips = wanted.tips.iter().fold(String::new(), |text, tip| format!("{text} {tip}"));
@@ -65,13 +66,14 @@ impl Checkout {
                 return Ok(None);
             }
             let new = all.join(NEW);
+            room::forget_size(place)?;
             wanted.make(&new).await?;
             fs::rename(&new, &own).map_err(failed)?;
         }
         let lock = File::options().write(true).create(true).truncate(false).open(own.join(LOCK)).map_err(failed)?;
         flock(&lock, FlockOperation::NonBlockingLockShared).map_err(|error| failed(error.into()))?;
         lock.set_modified(SystemTime::now()).map_err(failed)?;
-        evict(&all, &name).await?;
+        evict(place, &all, &name).await?;
         Ok(Some(Self { place: own, _lock: Arc::new(lock) }))
     }
 
@@ -152,7 +154,7 @@ impl Wanted<'_> {
 }
 
 /// Removes those that were used least lately, and that nobody uses.
-async fn evict(all: &Path, used: &str) -> Result<()> {
+async fn evict(mirror: &Path, all: &Path, used: &str) -> Result<()> {
     let mut others = Vec::new();
     for entry in fs::read_dir(all).map_err(failed)? {
         let entry = entry.map_err(failed)?;
@@ -167,12 +169,29 @@ async fn evict(all: &Path, used: &str) -> Result<()> {
     for (_, place, lock) in others.into_iter().take(most) {
         let lock = File::open(lock).map_err(failed)?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            room::forget_size(mirror)?;
             let going = all.join(NEW);
             fs::rename(place, &going).map_err(failed)?;
             remove(going).await?;
         }
     }
     Ok(())
+}
+
+/// Whether anybody uses one of a mirror's. The caller holds the lock on the mirror.
+pub(super) fn any_in_use(mirror: &Path) -> io::Result<bool> {
+    let entries = match fs::read_dir(mirror.join(ALL)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries?,
+    };
+    for entry in entries {
+        // One that is not whole has none.
+        let Ok(lock) = File::open(entry?.path().join(LOCK)) else { continue };
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 async fn remove(directory: PathBuf) -> Result<()> {
@@ -219,6 +238,8 @@ const CHECKOUT: [&str; 6] = [
     "checkout.workers=0",
     "checkout.thresholdForParallelism=1000",
 ];
+/// Where a mirror's lie.
+pub(super) const ALL: &str = "checkouts";
 const NEW: &str = "new";
 const LOCK: &str = "lock";
 const INDEX: &str = "index";

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! DIRECTORY/KEY/lock             held by whoever fetches, and shared by whoever reads
+//! DIRECTORY/KEY/size             bytes of all of it, unless it is being changed
 //! DIRECTORY/KEY/source           which repository this is, for people
 //! DIRECTORY/KEY/number           the number by which its server knows it, if somebody could tell
 //! DIRECTORY/KEY/repository.git   the mirror
@@ -28,6 +29,7 @@ use super::HostRepository;
 use super::checkout::{Checkout, Wanted};
 use super::git::{self, ObjectId, QUICK};
 use super::remote::{Advertised, Server};
+use super::room;
 use super::seed::{Origin, Seed};
 use crate::run_directory::ensure_private;
 use crate::{EgressVerdict, Error, ErrorKind, Event, Events, Exposed, Resolve, Result, SystemResolver, Token};
@@ -54,19 +56,22 @@ pub struct Mirrors {
     limits: MirrorLimits,
 }
 
-/// How much may be fetched at once.
+/// How much may be fetched at once, and kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MirrorLimits {
     /// Bytes of each file that git writes, give or take a block.
     pub bytes: u64,
+    /// Bytes of all mirrors in the directory, with what is checked out of them. Those that were used least lately, and that nobody uses,
+    /// go when it is too much.
+    pub total: u64,
     /// Time for all of it, and for whoever fetches the same repository before.
     pub deadline: Duration,
 }
 
 impl Default for MirrorLimits {
-    /// 8 GiB, half an hour.
+    /// 8 GiB, 32 GiB in all, half an hour.
     fn default() -> Self {
-        Self { bytes: 8 << 30, deadline: Duration::from_mins(30) }
+        Self { bytes: 8 << 30, total: 32 << 30, deadline: Duration::from_mins(30) }
     }
 }
 
@@ -95,7 +100,7 @@ impl Mirrors {
         self
     }
 
-    /// Sets how much may be fetched at once.
+    /// Sets how much may be fetched at once, and kept.
     #[must_use]
     pub fn with_limits(mut self, limits: MirrorLimits) -> Self {
         self.limits = limits;
@@ -183,6 +188,7 @@ impl Asked<'_> {
             Some(bytes) => mirror.checkout(&start, &tips, bytes, mirrors.limits).await?,
             None => None,
         };
+        mirror.make_room(mirrors).await?;
         let origin = Origin { url: remote.to_string(), tips, default: default.map(|(branch, _)| branch) };
         Ok(Seed::mirrored(mirror.share()?, branch, start, origin, checkout))
     }
@@ -209,7 +215,7 @@ impl Mirror {
         ensure_private(&place, "the directory of a mirror")?;
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
-        let lock = options.open(place.join("lock")).map_err(failed)?;
+        let lock = options.open(place.join(LOCK)).map_err(failed)?;
         while let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             if error != rustix::io::Errno::WOULDBLOCK {
                 return Err(failed(error.into()));
@@ -283,9 +289,11 @@ impl Mirror {
             if tips == *known {
                 return Ok(tips);
             }
+            room::forget_size(&self.place)?;
             server.fetch(&whole, &wanted, history).await?;
             self.join_packs(history).await?;
         } else {
+            room::forget_size(&self.place)?;
             let new = self.new_place();
             let format = if any.as_str().len() == 64 { "--object-format=sha256" } else { "--object-format=sha1" };
             let made = git::git(&new, ["init", "--quiet", "--bare", "--template=", format]);
@@ -345,6 +353,16 @@ impl Mirror {
         Checkout::find(&self.place, &wanted).await
     }
 
+    /// Removes what others have left, where all of it is too much.
+    async fn make_room(&self, mirrors: &Mirrors) -> Result<()> {
+        let (own, most) = (self.place.clone(), mirrors.limits.total);
+        let making = tokio::task::spawn_blocking(move || match own.parent() {
+            Some(all) => room::make(all, &own, most),
+            None => Ok(()),
+        });
+        making.await.unwrap_or_else(|error| Err(failed(std::io::Error::other(error))))
+    }
+
     /// Lets others read as well.
     fn share(self) -> Result<(HostRepository, File)> {
         flock(&self.lock, FlockOperation::LockShared).map_err(|error| failed(error.into()))?;
@@ -366,12 +384,14 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     })
 }
 
-fn failed(error: std::io::Error) -> Error {
+pub(super) fn failed(error: std::io::Error) -> Error {
     Error::io("cannot use a mirror", error)
 }
 
 /// Digits of an id that git makes by SHA-1.
 const SHA1_DIGITS: usize = 40;
+/// What is held by whoever fetches; last used when it last changed.
+pub(super) const LOCK: &str = "lock";
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Each pack has an index and a reverse index beside it.
 const MOST_PACK_FILES: usize = 90;

@@ -5,6 +5,7 @@
 mod below;
 mod credential;
 mod hostile;
+mod room;
 mod server;
 
 use std::ffi::OsStr;
