@@ -153,8 +153,8 @@ impl SandboxBuilder {
     /// that the repository does not have starts at its default branch. Without a [branch](Self::branch), it is the default one.
     ///
     /// The host fetches, into one of its [mirrors](Self::mirrors); a repository of this machine is read where it is. Git inside
-    /// makes a repository of the agent's own of it, which holds no credential. Submodules and what Git LFS keeps elsewhere are not
-    /// fetched.
+    /// makes a repository of the agent's own of it, which holds no credential. Tags, submodules and what Git LFS keeps elsewhere
+    /// are not fetched.
     pub fn workspace_clone(mut self, source: CloneSource, history: History) -> Self {
         self.workspace = Some(Asked::Clone(source, history));
         self

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
 pub(crate) struct CloneArgs {
     /// Clone a repository (`owner/name`, `https://HOST/owner/name` or a directory) to /workspace, and check --branch out, which
-    /// starts at the default branch if it is new; the host fetches, where the policy's egress allows it
+    /// starts at the default branch if it is new; the host fetches, where the policy's egress allows it, and no tags, submodules or LFS files
     #[arg(long, value_name = "REPOSITORY", value_parser = Repository, conflicts_with_all = ["workspace", "copy"])]
     pub(crate) clone: Option<CloneSource>,
     /// Clone the last so many commits alone

@@ -293,3 +293,22 @@ async fn an_end_that_fails_can_be_tried_again() {
     app.revoke_all().await.unwrap();
     assert!(app.held().is_empty());
 }
+
+#[tokio::test]
+async fn the_number_of_its_repository_is_asked_for_by_the_token_that_it_made() {
+    let numbered = |name: &str| {
+        let mut repository = example("repository");
+        repository["full_name"] = json!(name);
+        repository["id"] = json!(4_711);
+        answer("GET", "/repos/octocat/Hello-World", 200, repository)
+    };
+    let github = GitHub::play(vec![installed(), minted(1, HOUR), numbered("octocat/Hello-World")]).await;
+    let app = app(&github);
+    let token = app.token(&grant()).await.unwrap();
+    assert_eq!(app.repository_number(&token).await.unwrap(), Some(4_711));
+    let asked = github.requests().await.pop().unwrap();
+    assert_eq!(asked.headers["authorization"], format!("Bearer {}", self::token(1)));
+    // A name that leads to another by now says nothing of this one.
+    github.lay(numbered("octocat/Elsewhere"));
+    app.repository_number(&token).await.unwrap_err();
+}

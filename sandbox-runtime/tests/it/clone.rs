@@ -133,13 +133,18 @@ fn branch(name: &str) -> Branch {
 
 async fn a_clone_is_the_sandboxs_own_and_its_commits_come_back(fixture: Fixture) {
     let scene = Scene::new(fixture).await;
+    // A branch's tags are not asked for, and none comes along.
+    let place = scene.server.place("octo/widget");
+    git(&place, &["tag", "v1", "trunk"]);
+    git(&place, &["tag", "-a", "-m", "x", "v2", "trunk"]);
     let recorder = sandbox_core::testkit::Recorder::default();
     let builder = scene.builder().branch(branch("agent/42-fix")).events(recorder.clone());
     let sandbox = builder.start().await.unwrap();
     let first = git(scene.pusher.path(), &["rev-parse", "HEAD"]);
 
     // The branch is new, and starts where the server's default one is.
-    let stands = "git rev-parse HEAD; git branch --show-current; git status --porcelain; git remote -v | head -1";
+    let stands =
+        "git rev-parse HEAD; git branch --show-current; git status --porcelain; git remote -v | head -1; git tag";
     let url = scene.server.url("octo/widget");
     assert_eq!(say(&sandbox, stands).await, format!("{first}\nagent/42-fix\norigin\t{url} (fetch)"));
     let tracked =
