@@ -111,6 +111,8 @@ pub struct Tmpfs {
     pub target: Vec<u8>,
     /// Bytes that it holds at most.
     pub size: u64,
+    /// Files and directories that it holds at most.
+    pub inodes: u64,
     /// Permission bits.
     pub mode: u32,
     /// Whom it belongs to, inside.

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::parse::clip;
 use crate::{
     Access, ByteSize, Capabilities, CloneSource, Control, CoverPath, CredentialName, Credentials, Decision, DigestRule,
-    Egress, GuestPath, Isolation, NetworkRequest, NetworkRule, Permission, Policy, PolicyError, RepoId, RootFilesystem,
-    RootRule, SandboxRequest, SandboxSpec, Scope, SudoRequest, SudoRule, Support, Tmpfs, UserNamespaceRule, Violation,
-    Workspace, WorkspaceSource, bounds, mount,
+    Egress, GuestPath, Isolation, Limits, NetworkRequest, NetworkRule, Permission, Policy, PolicyError, RepoId,
+    RootFilesystem, RootRule, SandboxRequest, SandboxSpec, Scope, SudoRequest, SudoRule, Support, Tmpfs,
+    UserNamespaceRule, Violation, Workspace, WorkspaceSource, bounds, mount,
 };
 
 impl Policy {
@@ -77,17 +77,11 @@ impl Policy {
             violations.push(denied("environment", &requested, "at most 1MiB in all"));
         }
 
-        if sudo != SudoRule::Deny
-            && workspace.as_ref().and_then(Workspace::mounted).is_some_and(|(_, access)| access == Access::ReadWrite)
-            && !capabilities.is_enforced(Control::UserNamespace)
-        {
-            // What root inside makes there would be the host's root's own, set-id bits and all.
-            let allowed = "sudo where root inside is nobody on the host, or a read-only workspace";
-            violations.push(denied("sudo", "sudo with a writable workspace", allowed));
-        }
-
+        violations.extend(sudo_on_the_host(sudo, workspace.as_ref(), &capabilities));
         let needed = needed(root, isolation, *network, sudo, scopes, self.user_namespace);
-        let Enforcement { required, waived } = self.enforce(needed, &capabilities, &mut violations);
+        let memory_alone = writes_memory_alone(root, &limits, &capabilities);
+        let Enforcement { required, waived, disk_in_memory } =
+            self.enforce(needed, &capabilities, memory_alone, &mut violations);
 
         // What nobody enforces is not said to be there.
         let isolation = if waived.contains_key(&Control::Isolation) { Isolation::Standard } else { isolation };
@@ -111,6 +105,7 @@ impl Policy {
             agent: *agent,
             limits,
             root,
+            disk_in_memory,
             tmpfs: tmpfs(root, limits.memory, workspace.as_ref()),
             network: *network,
             egress,
@@ -229,10 +224,16 @@ impl Policy {
         &self,
         needed: BTreeSet<Control>,
         capabilities: &Capabilities,
+        memory_alone: bool,
         violations: &mut Vec<Violation>,
     ) -> Enforcement {
         let mut enforcement = Enforcement::default();
         for control in needed {
+            if control == Control::Disk && memory_alone && !capabilities.is_enforced(control) {
+                enforcement.required.insert(control);
+                enforcement.disk_in_memory = true;
+                continue;
+            }
             let (why, hint) = match capabilities.get(control) {
                 Some(Support::Enforced { .. }) => {
                     enforcement.required.insert(control);
@@ -258,6 +259,16 @@ impl Policy {
 struct Enforcement {
     required: BTreeSet<Control>,
     waived: BTreeMap<Control, String>,
+    /// Whether memory's limit is what bounds the disk.
+    disk_in_memory: bool,
+}
+
+/// Refuses root inside a workspace where it is the host's: what it makes there would be the host's root's own, set-id bits and all.
+fn sudo_on_the_host(sudo: SudoRule, workspace: Option<&Workspace>, capabilities: &Capabilities) -> Option<Violation> {
+    let is_written = workspace.and_then(Workspace::mounted).is_some_and(|(_, access)| access == Access::ReadWrite);
+    let is_roots = sudo != SudoRule::Deny && is_written && !capabilities.is_enforced(Control::UserNamespace);
+    let allowed = "sudo where root inside is nobody on the host, or a read-only workspace";
+    is_roots.then(|| denied("sudo", "sudo with a writable workspace", allowed))
 }
 
 /// Lists the controls that a sandbox of this kind needs.
@@ -289,6 +300,13 @@ fn needed(
         needed.insert(Control::UserNamespace);
     }
     needed
+}
+
+/// Tells whether all that a sandbox writes of its own lies in memory and counts as such: then what bounds the one bounds the other.
+fn writes_memory_alone(root: RootFilesystem, limits: &Limits, capabilities: &Capabilities) -> bool {
+    root == RootFilesystem::ReadOnly
+        && limits.memory <= limits.disk
+        && [Control::ReadonlyRootfs, Control::Memory].iter().all(|control| capabilities.is_enforced(*control))
 }
 
 /// Lists what stays writable beside a read-only root, without what would hide or be hidden by the workspace; a workspace that

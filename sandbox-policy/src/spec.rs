@@ -33,6 +33,8 @@ pub struct SandboxSpec {
     pub(crate) agent: Option<AgentUser>,
     pub(crate) limits: Limits,
     pub(crate) root: RootFilesystem,
+    #[serde(skip)]
+    pub(crate) disk_in_memory: bool,
     pub(crate) tmpfs: Vec<Tmpfs>,
     pub(crate) network: NetworkRequest,
     pub(crate) egress: Egress,
@@ -109,6 +111,11 @@ impl SandboxSpec {
     /// Returns what the root file system is.
     pub fn root(&self) -> RootFilesystem {
         self.root
+    }
+
+    /// Tells whether it is memory's limit that bounds the disk: nothing else does, and all that can be written is memory.
+    pub fn is_disk_in_memory(&self) -> bool {
+        self.disk_in_memory
     }
 
     /// Returns the memory file systems to mount, before the workspace; none on a writable root.
@@ -202,6 +209,16 @@ pub struct Tmpfs {
     /// The most it holds.
     pub size: ByteSize,
 }
+
+impl Tmpfs {
+    /// Returns how many files and directories it holds at most: one for each 16 KiB, as on an ordinary ext4.
+    pub fn inodes(&self) -> u64 {
+        (self.size.bytes() / BYTES_PER_INODE).max(1)
+    }
+}
+
+/// What `mke2fs` gives each inode (mke2fs.conf(5), `inode_ratio`).
+const BYTES_PER_INODE: u64 = 16 << 10;
 
 fn names_alone<S: Serializer>(environment: &BTreeMap<EnvName, EnvValue>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(environment.keys())

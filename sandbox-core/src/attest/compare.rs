@@ -133,11 +133,32 @@ impl Seen<'_> {
             .asked(format!("{asked} milli-CPUs"))
     }
 
-    /// A quota cannot be told from inside before it is spent, so the engine's word is compared.
+    /// A quota cannot be told from inside before it is spent, so the engine's word is compared. Where everything that can be
+    /// written is memory, that is seen.
     fn disk(&self) -> Comparison {
         let asked = self.spec.limits().disk.bytes();
+        if self.spec.is_disk_in_memory() {
+            return self.disk_in_memory();
+        }
         let said = self.outside.disk.map_or_else(|| "no limit".to_owned(), |bytes| format!("{bytes} bytes"));
         found(said, self.outside.disk == Some(asked)).asked(format!("{asked} bytes"))
+    }
+
+    /// What can be written beside the workspace is memory, which counts as such.
+    fn disk_in_memory(&self) -> Comparison {
+        let disk = self.spec.limits().disk.bytes();
+        let memory = self.cgroup().memory;
+        let binds = self.expected_binds();
+        let on_disk = self.inside.mounts.iter().filter(|mount| {
+            !mount.read_only
+                && !KERNEL_FILE_SYSTEMS.contains(&mount.kind.as_str())
+                && mount.kind != DEVICES
+                && binds.iter().all(|bind| bind.target != path(mount))
+        });
+        let all = found(format!("{} bytes of memory", number(memory)), memory.is_some_and(|memory| memory <= disk));
+        on_disk
+            .fold(all, |all, mount| all.also(format!("{} on a disk", shown(&mount.target)), false))
+            .asked(format!("nothing but memory, at most {disk} bytes"))
     }
 
     fn memory(&self) -> Comparison {

@@ -210,13 +210,35 @@ fn the_capabilities_of_sudo_are_there_where_it_is_asked_for_and_nowhere_else() {
 
 #[test]
 fn a_waived_control_is_told_and_not_judged() {
-    let (inside, mut outside) = honest();
-    outside.disk = None;
-    let spec = spec(&Policy::standard().with_waived(Control::Disk), &[Control::Disk]);
+    let (mut inside, outside) = honest();
+    inside.cgroup.pids = None;
+    let spec = spec(&Policy::standard().with_waived(Control::Pids), &[Control::Pids]);
     let attestation = Attestation::compare(&spec, &wiring(), &inside, &outside);
     attestation.verify().unwrap();
-    let disk = attestation.findings().iter().find(|finding| finding.control == Control::Disk).unwrap();
-    assert_eq!((disk.verdict, disk.found.as_str()), (Verdict::Waived, "no limit"));
+    let pids = attestation.findings().iter().find(|finding| finding.control == Control::Pids).unwrap();
+    assert_eq!((pids.verdict, pids.found.as_str()), (Verdict::Waived, "no limit"));
+}
+
+#[test]
+fn a_disk_in_memory_is_memory_alone() {
+    let (mut inside, mut outside) = honest();
+    outside.disk = None;
+    let spec = spec(&Policy::standard(), &[Control::Disk]);
+    let disk = |inside: &Observed| {
+        let attestation = Attestation::compare(&spec, &wiring(), inside, &outside);
+        attestation.findings().iter().find(|finding| finding.control == Control::Disk).unwrap().clone()
+    };
+    inside.mounts.push(mount("/tmp", "tmpfs", false));
+    inside.mounts.retain(|mount| mount.target != b"/etc/hosts");
+    inside.mounts.push(mount("/etc/hosts", "ext4", true));
+    assert_eq!(disk(&inside).verdict, Verdict::Holds, "{:?}", disk(&inside));
+    inside.mounts.push(mount("/etc/hostname", "ext4", false));
+    let finding = disk(&inside);
+    assert_eq!(finding.verdict, Verdict::Differs);
+    assert!(finding.found.contains("/etc/hostname on a disk"), "{}", finding.found);
+    inside.mounts.pop();
+    inside.cgroup.memory = None;
+    assert_eq!(disk(&inside).verdict, Verdict::Differs);
 }
 
 #[test]

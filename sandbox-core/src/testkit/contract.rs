@@ -5,6 +5,7 @@
 
 #![expect(missing_docs, reason = "a case is named as what it shows")]
 
+mod disk;
 mod exec;
 mod files;
 mod lifecycle;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 use sandbox_policy::{AgentUser, Control, Policy};
 
+pub use disk::*;
 pub use exec::*;
 pub use files::*;
 pub use lifecycle::*;
@@ -191,6 +193,7 @@ macro_rules! contract {
             a_dropped_sandbox_is_taken_down
             a_file_comes_back_as_it_was_written
             a_file_is_whole_or_not_there
+            a_full_disk_is_full_and_the_sandbox_goes_on
             a_gateway_without_a_report_is_no_gateway
             a_copy_is_the_sandboxs_own_and_lacks_what_git_ignores
             a_copy_on_a_read_only_root_lies_in_memory
@@ -226,6 +229,7 @@ macro_rules! contract {
             each_exit_code_comes_through
             events_are_numbered_and_hold_no_argument
             files_are_the_agents
+            files_without_content_fill_a_disk_too
             input_reaches_the_program
             limits_are_in_force_inside
             limits_beyond_the_policy_are_refused

@@ -208,9 +208,9 @@ fn fill(launch: &Launch, root: BorrowedFd<'_>) -> Result<(), Broken> {
 }
 
 fn memory(root: BorrowedFd<'_>, tmpfs: &Tmpfs) -> io::Result<()> {
-    let (size, mode) = (tmpfs.size.to_string(), format!("{:o}", tmpfs.mode));
+    let (size, inodes, mode) = (tmpfs.size.to_string(), tmpfs.inodes.to_string(), format!("{:o}", tmpfs.mode));
     let (uid, gid) = (tmpfs.owner.uid.to_string(), tmpfs.owner.gid.to_string());
-    let options = [("size", size.as_str()), ("mode", &mode), ("uid", &uid), ("gid", &gid)];
+    let options = [("size", size.as_str()), ("nr_inodes", &inodes), ("mode", &mode), ("uid", &uid), ("gid", &gid)];
     attach(&filesystem("tmpfs", &options, HARMLESS)?, &paths::directory(root, &tmpfs.target)?)
 }
 

@@ -130,12 +130,15 @@ fn every_needed_control_is_missed_when_it_is_not_enforced() {
     let policy = Policy::standard();
     let needed = accepted(&policy, &all).required().clone();
     assert_eq!(needed.len(), 18);
+    let mut needed_of_a_disk = all.clone();
+    needed_of_a_disk.root = Some(RootFilesystem::Writable);
     for control in needed {
-        let error = policy.check(&all, &without(control)).unwrap_err();
+        let all = if control == Control::Disk { &needed_of_a_disk } else { &all };
+        let error = policy.check(all, &without(control)).unwrap_err();
         let expected = Violation::Unenforceable { control, why: "it is old".to_owned(), hint: "renew it".to_owned() };
         assert_eq!(error.violations(), [expected]);
 
-        let spec = policy.clone().with_waived(control).check(&all, &without(control)).unwrap();
+        let spec = policy.clone().with_waived(control).check(all, &without(control)).unwrap();
         assert_eq!(spec.waived().get(&control).map(String::as_str), Some("it is old"));
         assert!(!spec.required().contains(&control));
     }
@@ -416,4 +419,26 @@ fn violations_are_json_for_programs() {
         r#"[{"violation":"denied","field":"limits.memory","requested":"8GiB","allowed":"at most 4GiB"},"#.to_owned()
             + r#"{"violation":"unenforceable","control":"cpu","why":"it is old","hint":"renew it"}]"#
     );
+}
+
+#[test]
+fn beside_a_read_only_root_the_limit_of_memory_is_one_of_the_disk() {
+    let mut asked = request();
+    asked.root = Some(RootFilesystem::ReadOnly);
+    let spec = Policy::standard().check(&asked, &without(Control::Disk)).unwrap();
+    assert!(spec.is_disk_in_memory() && spec.required().contains(&Control::Disk));
+    assert!(!accepted(&Policy::standard(), &asked).is_disk_in_memory());
+
+    let lacking = |asked: &SandboxRequest, capabilities: &Capabilities| {
+        let error = Policy::standard().check(asked, capabilities).unwrap_err();
+        error.violations().iter().any(|it| matches!(it, Violation::Unenforceable { control: Control::Disk, .. }))
+    };
+    // More memory than disk, a root that can be written, and a memory that nothing limits.
+    let mut small = asked.clone();
+    small.limits.disk = Some(ByteSize::gib(1));
+    assert!(lacking(&small, &without(Control::Disk)));
+    assert!(lacking(&request(), &without(Control::Disk)));
+    let unsupported = Support::Unsupported { why: "it is old".to_owned(), hint: "renew it".to_owned() };
+    assert!(lacking(&asked, &without(Control::Disk).with(Control::Memory, unsupported.clone())));
+    assert!(lacking(&asked, &without(Control::Disk).with(Control::ReadonlyRootfs, unsupported)));
 }

@@ -78,7 +78,7 @@ impl Launcher {
             image: bytes(&record.rootfs),
             trees: record.trees.iter().map(|tree| bytes(tree)).collect(),
             layer: match (record.disk, self.ids) {
-                (Some(size), Ids::Own { .. }) => Layer::Memory { bytes: size, inodes: (size / BYTES_PER_FILE).max(1) },
+                (Some(size), Ids::Own { .. }) => Layer::Memory { bytes: size, inodes: inodes_of(size) },
                 (Some(_), Ids::Range { .. }) => Layer::Image(bytes(&disk)),
                 (None, _) => Layer::Directory(bytes(&directory.join(LAYER))),
             },
@@ -189,7 +189,7 @@ fn memory_file_system(target: &str, size: u64, agent: Identity, first: Identity)
         "/tmp" | "/var/tmp" => (0o1777, first),
         _ => (0o700, agent),
     };
-    Tmpfs { target: target.as_bytes().to_vec(), size, mode, owner }
+    Tmpfs { target: target.as_bytes().to_vec(), size, inodes: inodes_of(size), mode, owner }
 }
 
 fn bytes(path: &Path) -> Vec<u8> {
@@ -210,7 +210,11 @@ const FILES: [(&str, &str); 3] = [
     ("/etc/resolv.conf", "# There is no network.\n"),
 ];
 
-/// For how many bytes of memory there may be one file: as on disk (mke2fs.conf(5), `inode_ratio`).
+/// How many files a file system in memory may have: as on disk (mke2fs.conf(5), `inode_ratio`).
+fn inodes_of(bytes: u64) -> u64 {
+    (bytes / BYTES_PER_FILE).max(1)
+}
+
 const BYTES_PER_FILE: u64 = 16 << 10;
 
 /// Bytes of `/dev/shm`: what engines give, on which many programs count. It counts as memory of the sandbox.

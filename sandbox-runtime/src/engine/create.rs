@@ -181,7 +181,8 @@ fn own(agent: Option<AgentUser>) -> String {
 /// A home and a workspace are their user's alone, `/run` is root's, and the rest are everybody's, as in an ordinary system
 /// (<https://man7.org/linux/man-pages/man7/hier.7.html>); runc 1.1 keeps the mode that the directory has in the image. The home and the workspace of a
 /// user that only the image knows are everybody's too, of whom there is one. Programs may be run from each: agents build there.
-fn memory_file_system(Tmpfs { path, size }: &Tmpfs, spec: &SandboxSpec, agent: Option<AgentUser>) -> (String, String) {
+fn memory_file_system(tmpfs: &Tmpfs, spec: &SandboxSpec, agent: Option<AgentUser>) -> (String, String) {
+    let Tmpfs { path, size } = tmpfs;
     let is_workspace = spec.workspace().is_some_and(|workspace| workspace.guest == *path);
     let is_own = path.as_path().starts_with("/home") || is_workspace;
     let owner = if is_own {
@@ -191,7 +192,8 @@ fn memory_file_system(Tmpfs { path, size }: &Tmpfs, spec: &SandboxSpec, agent: O
     } else {
         "mode=1777".to_owned()
     };
-    (path.to_string(), format!("rw,exec,nosuid,nodev,size={},{owner}", size.bytes()))
+    let options = format!("rw,exec,nosuid,nodev,size={},nr_inodes={},{owner}", size.bytes(), tmpfs.inodes());
+    (path.to_string(), options)
 }
 
 /// Writes the host names of a sandbox beside its guest.

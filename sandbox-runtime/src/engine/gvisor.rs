@@ -93,7 +93,7 @@ impl Gvisor {
         };
         let disk = unsupported(
             "gVisor keeps what is written in a file of its own, on which no quota has been seen to hold",
-            "waive disk, or do without gVisor",
+            "take a read-only root, beside which all is memory, or waive disk",
         );
         engine
             .clone()

@@ -208,7 +208,7 @@ fn no_writable_home() -> Support {
 fn no_quota() -> Support {
     Support::Unsupported {
         why: "Podman is given no limit for a container's own layer".to_owned(),
-        hint: "use Docker with its data on XFS mounted with pquota, or with its btrfs or zfs driver".to_owned(),
+        hint: "use Docker with its data on XFS mounted with pquota, or the embedded runtime".to_owned(),
     }
 }
 

@@ -61,7 +61,7 @@ async fn the_engine_is_told_this_and_nothing_else() {
             "BindOptions": { "Propagation": "rprivate", "NonRecursive": true },
         })
     };
-    let tmpfs = |owner: &str| format!("rw,exec,nosuid,nodev,size={},{owner}", 1_u64 << 30);
+    let tmpfs = |owner: &str| format!("rw,exec,nosuid,nodev,size={},nr_inodes=65536,{owner}", 1_u64 << 30);
     let mut expected = json!({
         "AutoRemove": true,
         "CapAdd": ["CAP_KILL", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID"],

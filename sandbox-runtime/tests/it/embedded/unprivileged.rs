@@ -71,8 +71,6 @@ async fn the_contract_holds_for_an_ordinary_user() {
     as_user(&["embedded::contract", "--test-threads", "2"]);
     as_user(&["embedded::unprivileged::what_a_user_lacks_is_told", "--exact", "--ignored"]);
     as_user(&["clone::below", "--test-threads", "2"]);
-    as_user(&["embedded::attacks::a_full_disk_is_full_and_the_sandbox_goes_on", "--exact"]);
-    as_user(&["embedded::attacks::files_without_content_fill_a_disk_too", "--exact"]);
 }
 
 #[tokio::test]
