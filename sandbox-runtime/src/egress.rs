@@ -33,6 +33,7 @@ mod socks;
 mod stray;
 mod target;
 mod termination;
+mod thread;
 mod trust;
 mod tunnel;
 mod upstream;

@@ -40,6 +40,23 @@ pub(crate) enum Extensions {
     Refused,
 }
 
+/// Takes what has come of a body whose length is known behind the head that it follows, and gives the framing of what is left.
+pub(crate) fn join(
+    framing: Framing,
+    buffer: &mut Buffer,
+    head: &mut Vec<u8>,
+    mut count: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<Framing> {
+    let Framing::Length(left) = framing else { return Ok(framing) };
+    let some = buffer.unread();
+    let some = &some[..some.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
+    count(some)?;
+    head.extend_from_slice(some);
+    let moved = some.len();
+    buffer.consume(moved);
+    Ok(Framing::Length(left - moved as u64))
+}
+
 async fn plain(
     mut left: u64,
     buffer: &mut Buffer,

@@ -1,8 +1,8 @@
 //! What was read from a stream and not yet used.
 
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
@@ -41,6 +41,21 @@ impl Buffer {
         stream.read_buf(&mut self.bytes).await
     }
 
+    /// Reads at most so much where nothing waits, and holds no memory while there is nothing to read; 0 is the stream's end.
+    fn poll_fill(
+        &mut self,
+        stream: &mut (impl AsyncRead + Unpin),
+        most: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        self.bytes.reserve_exact(most);
+        let read = pin!(stream.read_buf(&mut self.bytes)).poll(cx);
+        if read.is_pending() {
+            *self = Self::default();
+        }
+        read
+    }
+
     /// Gives up what is held; for a stream on which nobody waits for a message any more.
     pub(crate) fn take(&mut self) -> Vec<u8> {
         let mut bytes = std::mem::take(&mut self.bytes);
@@ -70,14 +85,20 @@ impl<S> Link<S> {
     }
 }
 
-/// What was read ahead comes first.
+/// What was read ahead comes first. Then as much is read as there is, since TLS asks for a few thousand bytes at a time.
 impl<S: AsyncRead + Unpin> AsyncRead for Link<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Self { stream, buffer: ahead } = self.get_mut();
-        let waiting = ahead.unread();
-        if waiting.is_empty() {
-            return Pin::new(stream).poll_read(cx, buffer);
+        if ahead.unread().is_empty() {
+            if buffer.remaining() >= AHEAD {
+                return Pin::new(stream).poll_read(cx, buffer);
+            }
+            let filled = ready!(ahead.poll_fill(stream, AHEAD, cx))?;
+            if filled == 0 {
+                return Poll::Ready(Ok(()));
+            }
         }
+        let waiting = ahead.unread();
         let count = waiting.len().min(buffer.remaining());
         buffer.put_slice(&waiting[..count]);
         ahead.consume(count);
@@ -88,6 +109,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Link<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Link<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -102,5 +135,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Link<S> {
 /// Bytes that are read at once.
 pub(crate) const CHUNK: usize = 16 << 10;
 
+/// Bytes that are read ahead at once.
+const AHEAD: usize = 64 << 10;
+
 /// Capacity that is kept for the next message.
-const KEPT: usize = 2 * CHUNK;
+const KEPT: usize = AHEAD;

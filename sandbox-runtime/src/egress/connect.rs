@@ -48,7 +48,7 @@ pub(crate) async fn run(
         let ahead = client.buffer.take();
         pass.meter().sent(ahead.len())?;
         say(&mut outside, &ahead).await?;
-        tunnel::run(&client.stream, &outside, pass.meter(), &session.pipes).await
+        tunnel::run(&mut client.stream, &mut outside, pass.meter(), &session.pipes).await
     };
     tokio::select! {
         moved = through => moved,

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 
 use super::answer::Refusal;
 use super::session::{Pass, Session};
+use super::thread::AtHome;
 
 impl Session {
     /// Connects to where a pass leads, by way of the upstream proxy where there is one.
@@ -53,7 +54,8 @@ impl Session {
             (Some(address), _) => vec![address],
             (None, Some(name)) => {
                 let unfound = |why: String| Refusal::unreachable(format!("{name} cannot be resolved: {why}"));
-                match tokio::time::timeout(RESOLVE_WITHIN, self.resolver.resolve(name)).await {
+                let resolving = AtHome::new(&self.home, self.resolver.resolve(name));
+                match tokio::time::timeout(RESOLVE_WITHIN, resolving).await {
                     Ok(Ok(found)) if !found.is_empty() => found,
                     Ok(Ok(_)) => return Err(unfound("it has no address".to_owned())),
                     Ok(Err(_)) => return Err(unfound("the host's resolver does not know it".to_owned())),

@@ -188,9 +188,13 @@ async fn response(
             return Err(no_response("it speaks something else than it was asked for"));
         }
         let kept = request.kept && (framing != Framing::UntilClose);
-        let text = answer(&head, framing, &request.method, if upgraded { Stay::Upgraded } else { Stay::from(kept) })
-            .map_err(|Malformed(why)| no_response(why))?;
+        let mut text =
+            answer(&head, framing, &request.method, if upgraded { Stay::Upgraded } else { Stay::from(kept) })
+                .map_err(|Malformed(why)| no_response(why))?;
         begun.store(true, Ordering::Relaxed);
+        let count = |bytes: &[u8]| meter.received(bytes.len());
+        // What has come of the body goes with the head, in one piece.
+        let framing = body::join(framing, buffer, &mut text, count).map_err(|_| Failed::Broken)?;
         body::write(client, &text).await.map_err(|_| Failed::Broken)?;
         if upgraded {
             return Ok(Next::Upgraded);
@@ -202,7 +206,6 @@ async fn response(
             }
             continue;
         }
-        let count = |bytes: &[u8]| meter.received(bytes.len());
         let copied = body::copy(framing, buffer, server, client, Extensions::Dropped, count).await;
         copied.map_err(|_| Failed::Broken)?;
         client.flush().await.map_err(|_| Failed::Broken)?;

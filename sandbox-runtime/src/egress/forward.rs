@@ -145,7 +145,7 @@ async fn pass_through(
                 pass.meter().received(back.len())?;
                 say(&mut server.stream, &out).await?;
                 say(&mut client.stream, &back).await?;
-                tunnel::run(&client.stream, &server.stream, pass.meter(), &session.pipes).await
+                tunnel::run(&mut client.stream, &mut server.stream, pass.meter(), &session.pipes).await
             };
             // However it ended, it has.
             let _ = moved.await;

@@ -5,19 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use sandbox_core::{
-    CredentialProvider, Error, ErrorKind, Events, Gateway, Guest, OpenGateway, Resolve, Result, SandboxId,
-    SystemResolver, Token,
+    CredentialProvider, Error, Events, Gateway, Guest, OpenGateway, Resolve, Result, SandboxId, SystemResolver, Token,
 };
 use sandbox_policy::{Budget, Capabilities, Control, Egress, NetworkRequest, Policy, SandboxSpec, Support};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use super::budget::Budgets;
 use super::environment;
 use super::ledger::{Ledger, LedgerEntry};
-use super::serve;
 use super::session::Session;
 use super::termination::Termination;
+use super::thread::Thread;
 use super::trust::{self, Roots};
 use super::tunnel::Pipes;
 use super::upstream::Upstream;
@@ -198,6 +197,9 @@ impl Gateway for EgressProxy {
         }
         let Settings { budget, resolver, upstream, roots, credentials, .. } = self.settings.clone();
         let vault = Arc::new(Vault::new(spec.credentials(), credentials)?);
+        let home = Handle::try_current().map_err(|error| {
+            Error::io("the egress gateway needs a runtime of tokio's", std::io::Error::other(error))
+        })?;
         let termination = Termination::where_needed(spec, roots, &vault)?;
         let ledger = Arc::new(Ledger::default());
         let mut state = self.state();
@@ -218,6 +220,7 @@ impl Gateway for EgressProxy {
             ledger: Arc::clone(&ledger),
             budgets: Arc::clone(&budgets),
             pipes: Pipes::default(),
+            home,
         };
         state.open.insert(sandbox, Open { agreed, reach, budgets, ledger });
         drop(state);
@@ -237,13 +240,13 @@ struct OpenProxy {
     session: Option<Arc<Session>>,
     /// None where no request needs to be seen in TLS.
     termination: Option<Arc<Termination>>,
-    /// The one task that accepts; when it ends, so do the listeners and all that they brought.
-    serving: JoinSet<()>,
+    /// None before the guest was met. When it ends, so do the listeners and all that they brought.
+    thread: Option<Thread>,
 }
 
 impl OpenProxy {
     fn new(proxy: &EgressProxy, sandbox: SandboxId) -> Self {
-        Self { proxy: proxy.clone(), sandbox, session: None, termination: None, serving: JoinSet::new() }
+        Self { proxy: proxy.clone(), sandbox, session: None, termination: None, thread: None }
     }
 }
 
@@ -276,21 +279,15 @@ impl OpenGateway for OpenProxy {
         }
         let http = guest.listen_tcp(ports.http).await.map_err(unopened)?;
         let socks = guest.listen_tcp(ports.socks).await.map_err(unopened)?;
-        self.serving.spawn(serve::run(session, http, socks, *connections));
+        self.thread = Some(Thread::start(session, http, socks, *connections)?);
         Ok(())
     }
 
     async fn close(mut self: Box<Self>) -> Result<()> {
-        self.serving.abort_all();
-        let mut panicked = false;
-        while let Some(ended) = self.serving.join_next().await {
-            panicked |= ended.is_err_and(|error| error.is_panic());
+        match self.thread.take() {
+            Some(thread) => thread.end().await,
+            None => Ok(()),
         }
-        if panicked {
-            // The listeners ended with it, so nothing passed since.
-            return Err(Error::new(ErrorKind::Residue, "the egress gateway had broken down before the sandbox's end"));
-        }
-        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use sandbox_core::{EgressVerdict, Event, Events, Resolve};
 use sandbox_policy::{Decision, Destination, Egress, Host};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::answer::{Refusal, RefusalKind};
@@ -31,6 +32,8 @@ pub(crate) struct Session {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) budgets: Arc<Budgets>,
     pub(crate) pipes: Pipes,
+    /// The caller's runtime, for what is the caller's own.
+    pub(crate) home: Handle,
 }
 
 /// Says that a destination may be dialled.
@@ -79,18 +82,7 @@ impl Session {
         let mut reach = self.reach.clone();
         loop {
             let now = Arc::clone(&reach.borrow_and_update());
-            // What the pass was decided by says the same again.
-            let same = Arc::ptr_eq(&now, &pass.reach);
-            let decision = if same { pass.decision.clone() } else { now.decide(&pass.destination()) };
-            let checked = peer.map_or(Ok(()), |peer| decision.check_address(peer));
-            let reason = match (decision, checked) {
-                (Decision::Deny { rule, reason, .. }, _) | (Decision::Allow { rule, .. }, Err(reason)) => {
-                    Some((rule, reason))
-                }
-                (Decision::Allow { .. }, Ok(())) => None,
-            };
-            if let Some((rule, reason)) = reason {
-                self.revoke(pass, &rule, reason, "");
+            if self.is_denied_by(&now, pass, peer) {
                 return;
             }
             if reach.changed().await.is_err() {
@@ -98,6 +90,27 @@ impl Session {
                 return std::future::pending().await;
             }
         }
+    }
+
+    /// Decides anew on a destination that was allowed, and tells where it is so no more.
+    pub(crate) fn is_denied_by(&self, now: &Arc<Egress>, pass: &Pass, peer: Option<IpAddr>) -> bool {
+        // What the pass was decided by says the same again.
+        let same = Arc::ptr_eq(now, &pass.reach);
+        let anew = (!same).then(|| now.decide(&pass.destination()));
+        let decision = anew.as_ref().unwrap_or(&pass.decision);
+        let checked = peer.map_or(Ok(()), |peer| decision.check_address(peer));
+        let (rule, reason) = match (decision, checked) {
+            (Decision::Deny { rule, reason, .. }, _) => (rule, reason.clone()),
+            (Decision::Allow { rule, .. }, Err(reason)) => (rule, reason),
+            (Decision::Allow { .. }, Ok(())) => return false,
+        };
+        self.revoke(pass, rule, reason, "");
+        true
+    }
+
+    /// Whether a pass was decided by what holds now.
+    pub(crate) fn is_current(&self, pass: &Pass) -> bool {
+        Arc::ptr_eq(&self.reach.borrow(), &pass.reach)
     }
 
     /// What tells that a connection was ended because it moved more than it may.

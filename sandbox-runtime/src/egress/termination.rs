@@ -8,6 +8,7 @@ mod head;
 mod screen;
 mod streamed;
 mod tasks;
+mod underway;
 mod upstream;
 
 use std::convert::Infallible;
@@ -34,6 +35,7 @@ use tokio_rustls::server::TlsStream;
 use self::screen::Screened;
 use self::streamed::{Answer, Direction, Exchange, Guard, Streamed};
 use self::tasks::{Spawner, Tasks};
+use self::underway::{Place, Underway};
 pub(crate) use self::upstream::Outward;
 use self::upstream::Upstream;
 use super::answer::{Refusal, RefusalKind};
@@ -91,6 +93,7 @@ impl Termination {
         let is_second = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let tasks = Tasks::default();
         let cut = Arc::new(Notify::new());
+        let underway = Arc::new(Underway::default());
         let service = Arc::new(Service {
             session: Arc::clone(session),
             vault: Arc::clone(&self.vault),
@@ -104,6 +107,7 @@ impl Termination {
                 idle: Arc::new(Mutex::default()),
             },
             spawner: tasks.spawner(),
+            underway: Arc::clone(&underway),
             cut: Arc::clone(&cut),
         });
         let service = service_fn(move |request| {
@@ -134,6 +138,7 @@ impl Termination {
         tokio::select! {
             served = serving => served.map_err(io::Error::other)?,
             () = cut.notified() => return Err(io::ErrorKind::ConnectionAborted.into()),
+            () = underway.denied(session) => return Err(io::ErrorKind::ConnectionAborted.into()),
         }
         // What the protocol was changed to goes on until it ends.
         tasks.finished().await;
@@ -184,7 +189,8 @@ struct Service {
     vault: Arc<Vault>,
     upstream: Upstream,
     spawner: Spawner,
-    /// Ends the connection, where the policy has changed its mind on something that is under way.
+    underway: Arc<Underway>,
+    /// Ends the connection, where the policy has changed its mind on what its protocol was changed to.
     cut: Arc<Notify>,
 }
 
@@ -209,6 +215,7 @@ impl Service {
         let method = parts.method.clone();
         let path = head::path(&parts.uri).to_owned();
         let pass = Arc::new(session.ask(host, *port, Some((method.as_str(), &path)))?);
+        let place = self.underway.take(session, &pass);
         let revoked = |refusal: Refusal| session.revoke(&pass, &refusal.rule, refusal.reason, &refusal.hint);
 
         let websocket = head::asks_for_websocket(&parts);
@@ -220,7 +227,7 @@ impl Service {
             session.events.announce(event).map_err(|_| {
                 Refusal::new(RefusalKind::Audit, "the audit", "the audit cannot be written, so nothing goes out", "")
             })?;
-            vault.fill(&slot, &mut parts.headers).await.map_err(revoked)?;
+            vault.fill(&slot, &mut parts.headers, &session.home).await.map_err(revoked)?;
         }
         let (guard, stray) = Guard::new(session, &pass);
         let body = Streamed::new(body, pass.meter().clone(), Direction::Out(Box::new(guard)));
@@ -230,30 +237,10 @@ impl Service {
             head::address(&mut parts, host, *port, Version::HTTP_11)?;
             parts.headers.insert(UPGRADE, key);
             parts.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-            return self.change(Request::from_parts(parts, body), changed, pass).await.map_err(why);
+            return self.change(Request::from_parts(parts, body), changed, pass, place).await.map_err(why);
         }
         let (response, lease) = self.upstream.send(Request::from_parts(parts, body), &pass).await.map_err(why)?;
-        Ok(self.passed_on(response, pass, lease))
-    }
-
-    /// Passes an answer on.
-    fn passed_on(
-        &self,
-        response: Response<Incoming>,
-        pass: Arc<Pass>,
-        lease: Option<upstream::Lease>,
-    ) -> Response<Answer> {
-        let (mut parts, body) = response.into_parts();
-        head::clean(&mut parts.headers);
-        parts.version = Version::HTTP_11;
-        let meter = pass.meter().clone();
-        let (session, cut) = (Arc::clone(&self.session), Arc::clone(&self.cut));
-        let watch = self.spawner.spawn(async move {
-            session.denied(&pass, None).await;
-            cut.notify_one();
-        });
-        let body = Streamed::new(body, meter, Direction::In).ending(Exchange { lease, watch });
-        Response::from_parts(parts, Either::Left(body))
+        Ok(passed_on(response, &pass, place, lease).await)
     }
 
     /// Has the host change the protocol, and then moves bytes.
@@ -262,10 +249,11 @@ impl Service {
         request: Request<Streamed>,
         inside: hyper::upgrade::OnUpgrade,
         pass: Arc<Pass>,
+        place: Place,
     ) -> Result<Response<Answer>, Refusal> {
         let (mut response, peer) = self.upstream.send_alone(request, &pass).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(self.passed_on(response, pass, None));
+            return Ok(passed_on(response, &pass, place, None).await);
         }
         let outside = hyper::upgrade::on(&mut response);
         let (session, cut) = (Arc::clone(&self.session), Arc::clone(&self.cut));
@@ -281,6 +269,21 @@ impl Service {
         let (parts, _) = response.into_parts();
         Ok(Response::from_parts(parts, Either::Right(Full::default())))
     }
+}
+
+/// Passes an answer on.
+async fn passed_on(
+    response: Response<Incoming>,
+    pass: &Pass,
+    place: Place,
+    lease: Option<upstream::Lease>,
+) -> Response<Answer> {
+    let (mut parts, body) = response.into_parts();
+    head::clean(&mut parts.headers);
+    parts.version = Version::HTTP_11;
+    let mut body = Streamed::new(body, pass.meter().clone(), Direction::In).ending(Exchange { lease, place });
+    body.begin().await;
+    Response::from_parts(parts, Either::Left(body))
 }
 
 /// A refusal as an answer; the connection stays.

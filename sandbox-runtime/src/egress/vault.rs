@@ -14,10 +14,12 @@ use sandbox_core::{CredentialProvider, Result};
 use sandbox_policy::{Credential, CredentialName, Credentials, Host, Placement};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::runtime::Handle;
 
 use super::answer::{Refusal, RefusalKind};
 use super::chance;
 use super::stray::{Found, Needles, Search};
+use super::thread::AtHome;
 
 /// Exchanges placeholders for secrets, for one sandbox.
 pub(crate) struct Vault {
@@ -177,7 +179,12 @@ impl Vault {
     ///
     /// # Errors
     /// Where there is no secret, or none any more.
-    pub(crate) async fn fill(&self, slot: &Slot, headers: &mut HeaderMap) -> std::result::Result<(), Refusal> {
+    pub(crate) async fn fill(
+        &self,
+        slot: &Slot,
+        headers: &mut HeaderMap,
+        home: &Handle,
+    ) -> std::result::Result<(), Refusal> {
         let Some(entry) = self.entries.get(slot.entry) else { return Ok(()) };
         let missing = |reason: &str| {
             let reason = format!("the credential {} {reason}", entry.name);
@@ -185,7 +192,8 @@ impl Vault {
         };
         let provider = self.provider.as_ref().ok_or_else(|| missing("has nobody who knows its secret"))?;
         // Why it cannot be had is the host's business, and may be said in words that nobody inside should read.
-        let secret: SecretString = match tokio::time::timeout(SECRET_WITHIN, provider.secret(&entry.name)).await {
+        let asking = AtHome::new(home, provider.secret(&entry.name));
+        let secret: SecretString = match tokio::time::timeout(SECRET_WITHIN, asking).await {
             Ok(Ok(secret)) => secret,
             Ok(Err(_)) => return Err(missing("cannot be had")),
             Err(_) => return Err(missing("did not come in time")),

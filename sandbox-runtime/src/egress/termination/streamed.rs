@@ -7,9 +7,9 @@ use std::task::{Context, Poll, ready};
 
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep};
 
+use super::underway::Place;
 use super::upstream::Lease;
 use crate::egress::answer::Refusal;
 use crate::egress::body::STALL;
@@ -20,6 +20,8 @@ use crate::egress::stray::Search;
 /// What is answered: what the other side says, or words of our own.
 pub(super) type Answer = Either<Streamed, Full<Bytes>>;
 
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
 /// A body that passes.
 #[derive(Debug)]
 pub(super) struct Streamed {
@@ -28,6 +30,8 @@ pub(super) struct Streamed {
     direction: Direction,
     stall: Pin<Box<Sleep>>,
     exchange: Option<Exchange>,
+    /// A part that was there before anybody asked for it.
+    begun: Option<Result<Frame<Bytes>, Error>>,
 }
 
 /// Where a body goes.
@@ -77,14 +81,15 @@ impl Guard {
 pub(super) struct Exchange {
     /// The connection that it comes by, which others may use after it.
     pub(super) lease: Option<Lease>,
-    /// What ends it where the policy changes its mind.
-    pub(super) watch: Option<AbortHandle>,
+    /// Its place among what is looked at where the policy changes its mind.
+    #[expect(dead_code, reason = "it is held")]
+    pub(super) place: Place,
 }
 
 impl Streamed {
     /// Lets a body pass.
     pub(super) fn new(body: Incoming, meter: Meter, direction: Direction) -> Self {
-        Self { body, meter, direction, stall: Box::pin(tokio::time::sleep(STALL)), exchange: None }
+        Self { body, meter, direction, stall: Box::pin(tokio::time::sleep(STALL)), exchange: None, begun: None }
     }
 
     /// Ends an exchange when the body has.
@@ -96,6 +101,25 @@ impl Streamed {
         self
     }
 
+    /// Takes the first part, where it came with the head: it then goes on with it, in one piece. What comes later is not
+    /// waited for.
+    pub(super) async fn begin(&mut self) {
+        for is_asked_anew in [false, true] {
+            if self.body.is_end_stream() {
+                return;
+            }
+            match std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *self).poll_frame(cx))).await {
+                Poll::Ready(part) => {
+                    self.begun = part;
+                    return;
+                }
+                // The connection that it comes by is read as soon as somebody asks.
+                Poll::Pending if !is_asked_anew => tokio::task::yield_now().await,
+                Poll::Pending => {}
+            }
+        }
+    }
+
     fn ended(&mut self) {
         if let Some(lease) = self.exchange.take().and_then(|mut exchange| exchange.lease.take()) {
             lease.give_back();
@@ -105,10 +129,13 @@ impl Streamed {
 
 impl Body for Streamed {
     type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Error = Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
+        if let Some(begun) = this.begun.take() {
+            return Poll::Ready(Some(begun));
+        }
         let frame = match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
@@ -147,18 +174,18 @@ impl Body for Streamed {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.begun.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        if let Some(watch) = &self.watch {
-            watch.abort();
+        let mut hint = self.body.size_hint();
+        if let Some(Ok(begun)) = &self.begun {
+            let held = begun.data_ref().map_or(0, Bytes::len) as u64;
+            if let Some(upper) = hint.upper() {
+                hint.set_upper(upper.saturating_add(held));
+            }
+            hint.set_lower(hint.lower().saturating_add(held));
         }
+        hint
     }
 }

@@ -18,11 +18,13 @@ use sandbox_policy::Host;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::head;
 use super::streamed::Streamed;
 use super::tasks::Spawner;
 use crate::egress::answer::Refusal;
+use crate::egress::buffer::Link;
 use crate::egress::session::{Pass, Session};
 use crate::egress::trust::Roots;
 
@@ -221,13 +223,13 @@ impl Upstream {
         &self,
         stream: TcpStream,
         config: &Arc<ClientConfig>,
-    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Refusal> {
+    ) -> Result<TlsStream<Link<TcpStream>>, Refusal> {
         let name = match (self.host.address(), self.host.name()) {
             (Some(address), _) => ServerName::IpAddress(address.into()),
             (None, name) => ServerName::try_from(name.unwrap_or_default().to_owned())
                 .map_err(|_| Refusal::unreachable("the host has a name that TLS cannot say"))?,
         };
-        let shaking = TlsConnector::from(Arc::clone(config)).connect(name, stream);
+        let shaking = TlsConnector::from(Arc::clone(config)).connect(name, Link::new(stream));
         match tokio::time::timeout(SHAKE_WITHIN, shaking).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(Refusal::unreachable(format!("{} {}", self.host, distrust(&error)))),

@@ -54,7 +54,7 @@ async fn sent(
     let (host, mut headers) = (host.parse::<Host>().unwrap(), headers(list));
     let slots = vault.slots(Bearer { host: &host, port: 443, method, path }, &headers)?;
     for slot in &slots {
-        vault.fill(slot, &mut headers).await?;
+        vault.fill(slot, &mut headers, &Handle::current()).await?;
     }
     Ok(headers)
 }
