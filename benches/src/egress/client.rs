@@ -1,6 +1,6 @@
 //! The client of all proxies: it asks for a file by HTTP/1.1, on a connection of its own, and counts what comes.
 
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -51,8 +51,13 @@ pub struct Session {
 #[derive(Debug)]
 enum Stream {
     Plain(TcpStream),
-    Secure(Box<StreamOwned<rustls::ClientConnection, TcpStream>>),
+    Secure(Box<StreamOwned<rustls::ClientConnection, Ahead>>),
 }
+
+/// A connection that is read in large parts: TLS asks for a few thousand bytes at a time, and the client is not to be what is
+/// measured.
+#[derive(Debug)]
+struct Ahead(BufReader<TcpStream>);
 
 /// What the client wants of the connection when it has its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +123,10 @@ impl Entrant {
         if via == Via::Tls {
             let trust = self.trust.as_ref().ok_or("it trusts nobody")?;
             let Stream::Plain(stream) = session.stream else { return Err("it speaks TLS already".into()) };
-            session.stream = Stream::Secure(Box::new(StreamOwned::new(trust.connection()?, stream)));
+            session.stream = Stream::Secure(Box::new(StreamOwned::new(
+                trust.connection()?,
+                Ahead(BufReader::with_capacity(CHUNK, stream)),
+            )));
         }
         Ok(session)
     }
@@ -189,6 +197,26 @@ impl Session {
 
     fn read(&mut self) -> Result<usize> {
         Ok(self.stream.read(&mut self.buffer)?)
+    }
+}
+
+impl Read for Ahead {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for Ahead {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.get_mut().write(bytes)
+    }
+
+    fn write_vectored(&mut self, parts: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
+        self.0.get_mut().write_vectored(parts)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.get_mut().flush()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where the proxies meet: one server and everybody's way to it.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -15,6 +16,8 @@ use crate::{OURS, Result};
 #[derive(Debug)]
 pub struct Contest {
     origin: Origin,
+    /// How many of the server's further ports have been used.
+    used: Cell<usize>,
     gateway: Gateway,
     squid: Rival,
     tinyproxy: Rival,
@@ -30,13 +33,13 @@ impl Contest {
         // What is started here inherits it.
         let files = getrlimit(Resource::Nofile);
         setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files })?;
-        let origin = Origin::start(CONTENDERS.len())?;
+        let origin = Origin::start(CONTENDERS.len() + CROWDS)?;
         let [plain, secure] = [origin.plain[0], origin.secure[0]];
         let gateway = Gateway::start(&origin, plain, secure)?;
         let squid = Rival::squid(origin.address)?;
         let tinyproxy = Rival::tinyproxy()?;
         let mitmdump = Rival::mitmdump(&origin.authority())?;
-        Ok(Self { origin, gateway, squid, tinyproxy, mitmdump })
+        Ok(Self { origin, used: Cell::new(CONTENDERS.len()), gateway, squid, tinyproxy, mitmdump })
     }
 
     /// How many tunnels a proxy can hold, but not more than this: each takes two descriptors of it.
@@ -76,6 +79,9 @@ impl Contest {
     /// If one of them cannot be opened.
     pub fn idle(&self, name: &'static str, count: usize) -> Result<f64> {
         let mut entrant = self.entrant(name)?;
+        // Those that were closed before keep the proxy's ports to theirs for a minute (tcp(7), TIME_WAIT).
+        let next = self.used.replace(self.used.get() + 1);
+        entrant.plain = *self.origin.plain.get(next).ok_or("there are no more crowds than six")?;
         if name == OURS {
             let gateway = Gateway::start(&self.origin, entrant.plain, entrant.secure)?;
             entrant.proxy = Some(gateway.at);
@@ -130,6 +136,9 @@ fn grown(entrant: &Entrant, count: usize, memory: impl Fn() -> Result<Memory>) -
 pub const CLIENTS: usize = 16;
 
 const CONTENDERS: [&str; 5] = [OURS, "direct", "squid", "tinyproxy", "mitmdump"];
+
+/// How many crowds of idle connections there are: each has a port of the server's for itself.
+const CROWDS: usize = 6;
 
 /// Descriptors that a proxy has for itself.
 const SPARE: u64 = 1_000;
