@@ -181,10 +181,19 @@ async fn when_the_sandbox_ends_so_does_every_connection() {
     let mut half = way.connect().await;
     half.write_all(b"GET http://or").await.unwrap();
     let id = way.sandbox.id();
+    assert_eq!(threads(), 1);
     assert_eq!(way.sandbox.destroy().await.unwrap(), Cause::Requested);
     assert_eq!((all(&mut tunnel).await.as_str(), all(&mut half).await.as_str()), ("", ""));
     assert!(TcpStream::connect(way.http).await.is_err() && TcpStream::connect(way.socks).await.is_err());
     assert_eq!(way.proxy.ledger(id), None);
+    assert_eq!(threads(), 0);
+}
+
+/// How many threads of gateways this process has.
+fn threads() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default());
+    names.filter(|name| name.trim() == "sandbox-egress").count()
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ use super::origin::{Origin, Switchboard, Trusted};
 use crate::contract::fixture;
 
 /// No step of a test takes longer, unless something hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What nothing inside may ever see. It is made up.
 pub(super) const SECRET: &str = "not-a-real-secret-0123456789";
@@ -75,6 +75,7 @@ impl CredentialProvider for Keeper {
 /// Everything between a client inside and two origins.
 pub(super) struct Scene {
     pub(super) sandbox: Sandbox,
+    pub(super) proxy: EgressProxy,
     pub(super) api: Origin,
     pub(super) other: Origin,
     pub(super) keeper: Keeper,
@@ -178,7 +179,7 @@ impl Stage {
             .fold(fixture.policy(), |policy, (name, bound)| policy.with_credential(name.clone(), bound.clone()))
             .with_egress(written.egress().clone());
         let recorder = Recorder::default();
-        let builder = fixture.builder().policy(policy).network(NetworkRequest::Egress).gateway(proxy);
+        let builder = fixture.builder().policy(policy).network(NetworkRequest::Egress).gateway(proxy.clone());
         let names = written.credentials().keys();
         let builder = names.fold(builder, |builder, name| builder.credential(name.clone()));
         let sandbox = builder.events(Sink(recorder.clone(), refused)).start().await.unwrap();
@@ -189,6 +190,7 @@ impl Stage {
         let http = SocketAddr::from((Ipv4Addr::LOCALHOST, http));
         Scene {
             sandbox,
+            proxy,
             api,
             other,
             keeper,

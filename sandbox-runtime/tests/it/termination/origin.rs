@@ -130,6 +130,7 @@ async fn answer(
     note(headers.as_bytes());
     let text = |text: String| Response::new(Either::Left(Full::from(text)));
     match request.uri().path() {
+        "/open/silent" => std::future::pending().await,
         "/echo" => Response::new(Either::Right(request.into_body())),
         "/elsewhere" => {
             let mut response = text(String::new());

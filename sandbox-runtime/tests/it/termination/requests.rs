@@ -2,10 +2,11 @@
 
 use http::StatusCode;
 use hyper::body::Bytes;
+use sandbox_core::policy::Policy;
 use sandbox_core::{EgressVerdict, Event};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::harness::{POLICY, Scene, Stage};
+use super::harness::{PATIENCE, POLICY, Scene, Stage};
 use super::origin::{Origin, Trusted};
 
 const PROTOCOLS: [(&str, &str); 4] = [("http/1.1", "http/1.1"), ("http/1.1", "h2"), ("h2", "http/1.1"), ("h2", "h2")];
@@ -33,6 +34,33 @@ async fn each_request_is_decided_on_and_a_refusal_leaves_the_connection() {
         assert!(seen.contains("/open/a") && seen.contains("/open/b?q=1") && !seen.contains("closed"), "{seen}");
         let denied = |event: &Event| matches!(event, Event::EgressDecided { verdict: EgressVerdict::Denied, .. });
         assert_eq!(scene.events().iter().filter(|event| denied(event)).count(), 4);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_ends_a_request_that_waits_and_leaves_what_is_still_allowed() {
+    let request = "GET /open/silent HTTP/1.1\r\nHost: other.example\r\n\r\n";
+    for protocol in ["http/1.1", "h2"] {
+        let scene = Stage::new(&[protocol]).open().await;
+        let mut stream = scene.tls("other.example", "other.example", "http/1.1").await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let waiting = async {
+            while !scene.other.seen().contains("/open/silent") {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        // HTTP/2 compresses what it says, so that its origin notes what it was asked for.
+        tokio::time::timeout(PATIENCE, waiting).await.expect("a request that is under way");
+        let mut idle = scene.client("api.example", "http/1.1").await;
+        assert_eq!(idle.get("/a", &[]).await.status, StatusCode::OK);
+        let narrower = POLICY.replace("\"/open/*\"", "\"/other\"");
+        scene.proxy.reload(&Policy::from_toml(&format!("version = 1\n{narrower}")).unwrap());
+        let mut all = Vec::new();
+        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut all)).await.expect("it is ended");
+        assert_eq!(String::from_utf8_lossy(&all), "");
+        let is_denied = |event: &Event| matches!(event, Event::EgressDecided { host, verdict: EgressVerdict::Denied, .. } if host == "other.example");
+        assert_eq!(scene.events().iter().filter(|event| is_denied(event)).count(), 1);
+        assert_eq!(idle.get("/b", &[]).await.status, StatusCode::OK);
     }
 }
 
