@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 
 use super::answer::{Refusal, RefusalKind};
@@ -37,8 +37,8 @@ where
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => match place(room).await {
-                    Some(place) => {
+                Ok((stream, _)) => match Arc::clone(room).try_acquire_owned() {
+                    Ok(place) => {
                         // Small messages are not held back; where that cannot be had, they are slower.
                         let _ = stream.set_nodelay(true);
                         let serving = serve(stream);
@@ -49,7 +49,7 @@ where
                         });
                     }
                     // Whoever is turned away need not hear why.
-                    None => drop(stream.try_write(full)),
+                    Err(_) => drop(stream.try_write(full)),
                 },
                 // Descriptors are short: those that are in use will come back.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -57,18 +57,6 @@ where
             Some(ended) = connections.join_next() => broken_down(ended),
         }
     }
-}
-
-/// Takes a place. Where there is none, whoever has just left is given the time to leave its own: on one thread, who comes is
-/// heard of before who goes.
-async fn place(room: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    for _ in 0..TURNS {
-        if let Ok(place) = Arc::clone(room).try_acquire_owned() {
-            return Some(place);
-        }
-        tokio::task::yield_now().await;
-    }
-    Arc::clone(room).try_acquire_owned().ok()
 }
 
 /// Goes down with a connection that broke down: what it was to hold may hold no more, so nothing goes out from here on. Whoever
@@ -80,5 +68,3 @@ pub(crate) fn broken_down(ended: Result<(), JoinError>) {
         std::panic::resume_unwind(panic);
     }
 }
-
-const TURNS: usize = 2;
