@@ -106,7 +106,7 @@ impl Policy {
             limits,
             root,
             disk_in_memory,
-            tmpfs: tmpfs(root, limits.memory, workspace.as_ref()),
+            tmpfs: tmpfs(root, &limits, workspace.as_ref()),
             network: *network,
             egress,
             egress_budget: self.egress_budget,
@@ -311,21 +311,18 @@ fn writes_memory_alone(root: RootFilesystem, limits: &Limits, capabilities: &Cap
 
 /// Lists what stays writable beside a read-only root, without what would hide or be hidden by the workspace; a workspace that
 /// would lie in the container's own layer is one of them.
-fn tmpfs(root: RootFilesystem, memory: ByteSize, workspace: Option<&Workspace>) -> Vec<Tmpfs> {
+fn tmpfs(root: RootFilesystem, limits: &Limits, workspace: Option<&Workspace>) -> Vec<Tmpfs> {
     if root == RootFilesystem::Writable {
         return Vec::new();
     }
-    let size = memory.quarter().min(MAX_TMPFS);
     let is_in_workspace =
         |path: &GuestPath| workspace.is_some_and(|workspace| path.as_path().starts_with(workspace.guest.as_path()));
     let own = workspace.filter(|workspace| workspace.is_in_layer()).map(|workspace| workspace.guest.clone());
-    TMPFS_PATHS
-        .into_iter()
-        .map(GuestPath::known)
-        .filter(|path| !is_in_workspace(path))
-        .chain(own)
-        .map(|path| Tmpfs { path, size })
-        .collect()
+    let known = TMPFS_PATHS.into_iter().map(GuestPath::known).filter(|path| !is_in_workspace(path));
+    let paths: Vec<GuestPath> = known.chain(own).collect();
+    // All of them together hold no more than the disk may, since it is they that take its place.
+    let size = limits.memory.quarter().min(MAX_TMPFS).min(limits.disk.share(paths.len()));
+    paths.into_iter().map(|path| Tmpfs { path, size }).collect()
 }
 
 fn scope_words(scopes: &BTreeSet<Scope>) -> String {

@@ -51,6 +51,13 @@ impl ByteSize {
     pub(crate) const fn quarter(self) -> Self {
         Self(self.0 / 4)
     }
+
+    /// Returns what each of several has in whole pages, and never nothing, which to a memory file system would be no limit
+    /// (tmpfs(5), `size`).
+    pub(crate) fn share(self, among: usize) -> Self {
+        let among = u64::try_from(among).unwrap_or(u64::MAX).max(1);
+        Self((self.0 / among / PAGE * PAGE).max(PAGE))
+    }
 }
 
 impl fmt::Display for ByteSize {
@@ -93,6 +100,8 @@ fn too_large(given: &str) -> ParseError {
 const KIND: &str = "a byte size";
 const FORM: &str = "write an integer and one of B, KiB, MiB, GiB, TiB";
 const MAX_BYTES: u64 = i64::MAX as u64;
+/// Bytes of a page.
+const PAGE: u64 = 4_096;
 const UNITS: [(&str, u32); 5] = [("B", 0), ("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
 
 #[cfg(test)]

@@ -105,7 +105,8 @@ fn system(launch: &Launch, root: BorrowedFd<'_>) -> Result<(), Broken> {
     let devices = || attach(&copy_all("dev")?, &paths::plain_directory(root, b"/dev")?);
     devices().during(Step::System, "mount /dev")?;
     let size = launch.shared_memory.to_string();
-    mount("tmpfs", &[("size", &size), ("mode", "1777")], INERT, "/dev/shm")?;
+    let inodes = (launch.shared_memory / BYTES_PER_PAGE).to_string();
+    mount("tmpfs", &[("size", &size), ("nr_inodes", &inodes), ("mode", "1777")], INERT, "/dev/shm")?;
     mount("mqueue", &[], INERT, "/dev/mqueue")?;
     let terminals = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let mut options = vec![("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620")];
@@ -213,6 +214,9 @@ fn memory(root: BorrowedFd<'_>, tmpfs: &Tmpfs) -> io::Result<()> {
     let options = [("size", size.as_str()), ("nr_inodes", &inodes), ("mode", &mode), ("uid", &uid), ("gid", &gid)];
     attach(&filesystem("tmpfs", &options, HARMLESS)?, &paths::directory(root, &tmpfs.target)?)
 }
+
+/// A file of shared memory takes a page at least, so there is one for each.
+const BYTES_PER_PAGE: u64 = 4_096;
 
 /// Makes the new root the only one (`pivot_root(2)`, notes).
 fn change_root(root: &OwnedFd) -> io::Result<()> {

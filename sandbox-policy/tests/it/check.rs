@@ -216,6 +216,12 @@ fn a_read_only_root_has_a_few_places_in_memory() {
     small.workspace = Some(workspace("/work/x", "/home", Access::ReadOnly));
     let spec = accepted(&policy, &small);
     assert_eq!(paths(&spec), ["/tmp 25MiB", "/var/tmp 25MiB", "/run 25MiB"]);
+
+    // They take the disk's place, so together they hold no more than that may, and none is without a limit.
+    let mut small = request();
+    small.limits.disk = Some(ByteSize::mib(64));
+    let spec = accepted(&policy, &small);
+    assert_eq!(paths(&spec), ["/tmp", "/var/tmp", "/run", "/home/agent"].map(|path| format!("{path} 16MiB")));
 }
 
 #[test]

@@ -52,10 +52,8 @@ pub async fn files_without_content_fill_a_disk_too(fixture: &Fixture) {
 
 /// A sandbox with a small disk; none, if the runtime cannot bound one and has refused it.
 async fn limited(fixture: &Fixture, root: RootFilesystem) -> Option<Sandbox> {
-    let memory = match root {
-        RootFilesystem::ReadOnly => ByteSize::mib(256),
-        RootFilesystem::Writable => ByteSize::gib(1),
-    };
+    // More memory than disk is of use only where the disk has a limit of its own.
+    let memory = if fixture.lacks(Control::Disk) { ByteSize::mib(256) } else { ByteSize::gib(1) };
     let limits = LimitsRequest { disk: Some(DISK), memory: Some(memory), ..LimitsRequest::default() };
     let policy = fixture.policy_for(&[Control::Disk]);
     let start = fixture.builder().policy(policy).limits(limits).root(root).start().await;
