@@ -58,4 +58,4 @@ pub use sandbox_guest::wire::{Entry, EntryKind, Exit, SkipReason, Skipped, Statu
 pub use sandbox_policy as policy;
 pub use sudo::SudoGateway;
 pub use token::{RepoGrant, Token, TokenProvider};
-pub use work::{Commit, Exposed, HostRepository, MirrorLimits, Mirrors, Rendering, Work, WorkLimits};
+pub use work::{Commit, Exposed, HostRepository, MirrorLimits, MirrorProxy, Mirrors, Rendering, Work, WorkLimits};

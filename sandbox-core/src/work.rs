@@ -25,6 +25,7 @@ use tokio::io::AsyncWrite;
 pub(crate) use checkout::Checkout;
 pub(crate) use mirror::Asked;
 pub use mirror::{MirrorLimits, Mirrors};
+pub use remote::MirrorProxy;
 pub use repository::{Exposed, HostRepository};
 pub(crate) use seed::{Place, Seed, seed};
 

@@ -11,6 +11,7 @@ use sandbox_policy::{
 use sandbox_runtime::EgressProxy;
 
 use super::credential::Credentials;
+use super::upstream::Beyond;
 use super::{Config, Tokens};
 use crate::args::{SandboxArgs, WorkspaceDirectory};
 use crate::audit::Audit;
@@ -24,6 +25,8 @@ pub(crate) struct Wanted {
     pub(crate) audit: Option<Audit>,
     /// The way out, if the policy has one and it is wanted.
     pub(crate) egress: Option<Outward>,
+    /// The proxy beyond, if there is one.
+    beyond: Option<Beyond>,
     credentials: Vec<CredentialName>,
     image: String,
     /// Whom the agent runs as, where it is said.
@@ -52,10 +55,12 @@ impl Config {
         let credentials = Credentials::named(&arguments.credential)?;
         let asked = credentials.names().cloned().collect();
         let reaches = network(&chosen.policy, arguments) == NetworkRequest::Egress;
+        let fetches = matches!(arguments.clone.clone, Some(CloneSource::Remote(_)));
+        let beyond = if reaches || fetches { self.beyond(&arguments.beyond).await? } else { None };
         let egress = if reaches {
             let proxy = EgressProxy::new().with_credentials(credentials);
-            let proxy = match self.upstream(&arguments.beyond).await? {
-                Some(upstream) => proxy.with_upstream(upstream),
+            let proxy = match beyond.clone() {
+                Some(beyond) => proxy.with_upstream(beyond.upstream()),
                 None => proxy,
             };
             Some(Outward { proxy, policy: self.standing(&chosen, &arguments.waive)? })
@@ -66,6 +71,7 @@ impl Config {
             policy: chosen.policy,
             audit,
             egress,
+            beyond,
             credentials: asked,
             image,
             agent,
@@ -111,7 +117,7 @@ impl Wanted {
 
     /// Describes the sandbox to the library.
     pub(crate) fn builder(self, config: &Config, runtime: Arc<dyn Runtime>, sink: impl EventSink) -> SandboxBuilder {
-        let Self { policy, audit: _, egress, credentials, image, agent, workspace, arguments, tokens } = self;
+        let Self { policy, audit: _, egress, beyond, credentials, image, agent, workspace, arguments, tokens } = self;
         let limits = limits(&arguments);
         let mut builder = Sandbox::builder()
             .shared_runtime(runtime)
@@ -131,7 +137,11 @@ impl Wanted {
         }
         if let Some(source) = &arguments.clone.clone {
             builder = builder.workspace_clone(source.clone(), arguments.clone.history());
-            if let Some(mirrors) = config.mirrors() {
+            let mirrors = config.mirrors().map(|mirrors| match beyond {
+                Some(beyond) => mirrors.with_proxy(beyond.for_mirrors()),
+                None => mirrors,
+            });
+            if let Some(mirrors) = mirrors {
                 builder = builder.mirrors(mirrors);
             }
         }

@@ -3,9 +3,10 @@
 //! Its password is read from where it lies when the sandbox is started. It stands in no URL: what is typed is seen by every
 //! user of the machine, and an environment by every program.
 
-use sandbox_core::ErrorKind;
+use sandbox_core::{ErrorKind, MirrorProxy};
 use sandbox_policy::Host;
 use sandbox_runtime::Upstream;
+use secrecy::SecretString;
 
 use super::Config;
 use super::source::Source;
@@ -14,7 +15,7 @@ use crate::failure::{Failure, Result};
 
 impl Config {
     /// The proxy that was named, with its password.
-    pub(super) async fn upstream(&self, arguments: &BeyondArgs) -> Result<Option<Upstream>> {
+    pub(super) async fn beyond(&self, arguments: &BeyondArgs) -> Result<Option<Beyond>> {
         let BeyondArgs { egress_upstream, egress_password: password } = arguments;
         let named = self.environment.egress_upstream.as_ref().map(|url| url.to_string_lossy().into_owned());
         let (url, found_by) = match (egress_upstream, named) {
@@ -30,10 +31,9 @@ impl Config {
             Failure::new(ErrorKind::InvalidInput, format!("the proxy in {found_by} {why}"))
                 .with_hint("write it as http://HOST:PORT or http://USER@HOST:PORT")
         })?;
-        let upstream = Upstream::new(host, port);
         let Some(user) = user else {
             return match password {
-                None => Ok(Some(upstream)),
+                None => Ok(Some(Beyond { host, port, login: None })),
                 Some(_) => Err(Failure::new(ErrorKind::InvalidInput, format!("the proxy in {found_by} names no user"))
                     .with_hint("write it as http://USER@HOST:PORT where it asks for a password")),
             };
@@ -47,7 +47,29 @@ impl Config {
             })?,
         };
         let password = Source::named(&source, "the password of the proxy")?.secret("the password of the proxy").await?;
-        Ok(Some(upstream.with_login(user, password)))
+        Ok(Some(Beyond { host, port, login: Some((user, password)) }))
+    }
+}
+
+/// A proxy, and how it is entered.
+#[derive(Clone, Debug)]
+pub(super) struct Beyond {
+    host: Host,
+    port: u16,
+    login: Option<(String, SecretString)>,
+}
+
+impl Beyond {
+    /// For the gateway.
+    pub(super) fn upstream(self) -> Upstream {
+        let upstream = Upstream::new(self.host, self.port);
+        self.login.into_iter().fold(upstream, |upstream, (user, password)| upstream.with_login(user, password))
+    }
+
+    /// For git on the host.
+    pub(super) fn for_mirrors(self) -> MirrorProxy {
+        let proxy = MirrorProxy::new(self.host, self.port);
+        self.login.into_iter().fold(proxy, |proxy, (user, password)| proxy.with_login(user, password))
     }
 }
 

@@ -28,7 +28,7 @@ use sha2::{Digest as _, Sha256};
 use super::HostRepository;
 use super::checkout::{Checkout, Wanted};
 use super::git::{self, ObjectId, QUICK};
-use super::remote::{Advertised, Server};
+use super::remote::{Advertised, MirrorProxy, Server, Way};
 use super::room;
 use super::seed::{Origin, Seed};
 use crate::run_directory::ensure_private;
@@ -53,6 +53,7 @@ pub struct Mirrors {
     directory: PathBuf,
     authorities: Option<PathBuf>,
     resolver: Arc<dyn Resolve>,
+    proxy: Option<MirrorProxy>,
     limits: MirrorLimits,
 }
 
@@ -82,6 +83,7 @@ impl Mirrors {
             directory: directory.into(),
             authorities: None,
             resolver: Arc::new(SystemResolver),
+            proxy: None,
             limits: MirrorLimits::default(),
         }
     }
@@ -97,6 +99,13 @@ impl Mirrors {
     #[must_use]
     pub fn with_resolver(mut self, resolver: impl Resolve) -> Self {
         self.resolver = Arc::new(resolver);
+        self
+    }
+
+    /// Has git go by way of a proxy, which resolves the servers' names: what they lead to is its own to check.
+    #[must_use]
+    pub fn with_proxy(mut self, proxy: MirrorProxy) -> Self {
+        self.proxy = Some(proxy);
         self
     }
 
@@ -166,7 +175,11 @@ impl Asked<'_> {
             rule: rule.clone(),
             reason: None,
         })?;
-        let server = Server::find(remote, decision, &*mirrors.resolver, events).await?;
+        let way = match &mirrors.proxy {
+            Some(proxy) => Way::By(proxy),
+            None => Way::Straight(&*mirrors.resolver),
+        };
+        let server = Server::find(remote, decision, way, events).await?;
         let server = server.within(mirrors.limits).trusting(mirrors.authorities.as_deref()).known_by(self.token)?;
 
         let mirror = Mirror::lock(mirrors, remote, self.history, self.exposed).await?;

@@ -1,6 +1,6 @@
 //! Git on the host, speaking to the one server that the policy has allowed.
 //!
-//! Invariants: git dials addresses that were checked here, and no other; it follows no redirect and uses no proxy, no `.netrc`, no
+//! Invariants: git dials addresses that were checked here, and no other, or the one proxy that was named; it follows no redirect and uses no `.netrc`, no
 //! cookie and no helper but ours; a secret reaches it through a pipe, for that server alone; and a pipe that closes, because
 //! nobody wants the answer any more or because this process was killed, ends git and all that it started.
 
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use sandbox_policy::{Branch, Decision, History, RemoteRepo};
+use sandbox_policy::{Branch, Decision, History, Host, RemoteRepo};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
@@ -19,6 +19,62 @@ use super::git::{self, ObjectId, Said};
 use super::mirror::MirrorLimits;
 use crate::{Error, ErrorKind, Event, Events, Resolve, Result, Token};
 
+/// An HTTP proxy by way of which git on the host reaches servers.
+#[derive(Clone, Debug)]
+pub struct MirrorProxy {
+    host: Host,
+    port: u16,
+    login: Option<(String, SecretString)>,
+}
+
+impl MirrorProxy {
+    /// Names the proxy.
+    pub fn new(host: Host, port: u16) -> Self {
+        Self { host, port, login: None }
+    }
+
+    /// Sets the user and the password that it asks for. The password is one line, and git is told it by a pipe.
+    #[must_use]
+    pub fn with_login(mut self, user: impl Into<String>, password: SecretString) -> Self {
+        self.login = Some((user.into(), password));
+        self
+    }
+
+    /// What git is told of it. Its password, if it has one, waits in a pipe.
+    fn settings(&self) -> Vec<String> {
+        let Self { host, port, login } = self;
+        let Some((user, _)) = login else { return vec![format!("http.proxy=http://{host}:{port}")] };
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        let user: String = undecoded(user)
+            .bytes()
+            .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+            .collect();
+        vec![
+            format!("http.proxy=http://{user}@{host}:{port}"),
+            "http.proxyAuthMethod=basic".to_owned(),
+            format!("credential.http://{host}:{port}.helper={PROXY_HELPER}"),
+        ]
+    }
+
+    fn password(&self) -> &str {
+        self.login.as_ref().map_or("", |(_, password)| password.expose_secret())
+    }
+}
+
+/// What libcurl, which takes percent signs out of a proxy's user and password (`CURLOPT_PROXYUSERPWD`), makes the text of.
+fn undecoded(text: &str) -> String {
+    text.replace('%', "%25")
+}
+
+/// How git reaches a server.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Way<'a> {
+    /// By way of a proxy.
+    By(&'a MirrorProxy),
+    /// By itself, to the addresses that the name has.
+    Straight(&'a dyn Resolve),
+}
+
 /// A server and a repository of it.
 #[derive(Debug)]
 pub(super) struct Server<'a> {
@@ -26,6 +82,7 @@ pub(super) struct Server<'a> {
     /// The addresses, in the words of `CURLOPT_RESOLVE`; none where the host is an address itself.
     pinned: Option<String>,
     authorities: Option<PathBuf>,
+    proxy: Option<&'a MirrorProxy>,
     secret: Option<SecretString>,
     limits: MirrorLimits,
 }
@@ -44,14 +101,22 @@ impl<'a> Server<'a> {
     pub(super) async fn find(
         remote: &'a RemoteRepo,
         decision: &Decision,
-        resolver: &dyn Resolve,
+        way: Way<'a>,
         events: &Events,
     ) -> Result<Self> {
         let host = remote.host();
-        let found = match (host.address(), host.name()) {
-            (Some(address), _) => vec![address],
-            (None, Some(name)) => resolved(name, resolver).await?,
-            (None, None) => Vec::new(),
+        let proxy = match way {
+            Way::By(proxy) if proxy.password().bytes().any(|byte| byte.is_ascii_control()) => {
+                return Err(Error::new(ErrorKind::InvalidInput, "the password of the proxy is no single line"));
+            }
+            Way::By(proxy) => Some(proxy),
+            Way::Straight(_) => None,
+        };
+        let found = match (host.address(), host.name(), way) {
+            (Some(address), _, _) => vec![address],
+            (None, Some(name), Way::Straight(resolver)) => resolved(name, resolver).await?,
+            // The proxy knows it.
+            (None, _, _) => Vec::new(),
         };
         // One bad answer spoils all: a name that leads to a public address and to a private one is up to no good.
         for address in &found {
@@ -68,11 +133,11 @@ impl<'a> Server<'a> {
                     .with_hint("only a rule that names the host and the address allows it"));
             }
         }
-        let pinned = host.name().map(|name| {
+        let pinned = host.name().filter(|_| proxy.is_none()).map(|name| {
             let addresses: Vec<String> = found.iter().map(bracketed).collect();
             format!("{name}:{}:{}", remote.port(), addresses.join(","))
         });
-        Ok(Self { remote, pinned, authorities: None, secret: None, limits: MirrorLimits::default() })
+        Ok(Self { remote, pinned, authorities: None, proxy, secret: None, limits: MirrorLimits::default() })
     }
 
     pub(super) fn within(mut self, limits: MirrorLimits) -> Self {
@@ -139,11 +204,13 @@ impl<'a> Server<'a> {
         let mut child = git::spawn(&mut self.command(repository, arguments))?;
         let stdin = child.stdin.take();
         let secret = self.secret.as_ref().map_or("", |secret| secret.expose_secret());
+        let password = SecretString::from(undecoded(self.proxy.map_or("", MirrorProxy::password)));
+        let password = password.expose_secret();
         let holding = async {
             let mut stdin = stdin;
             if let Some(stdin) = &mut stdin {
                 // Git that has ended already says why.
-                let _ = stdin.write_all(format!("{secret}\n").as_bytes()).await;
+                let _ = stdin.write_all(format!("{secret}\n{password}\n").as_bytes()).await;
             }
             // Open until git has ended: it is what git's life hangs on.
             stdin
@@ -154,9 +221,10 @@ impl<'a> Server<'a> {
     }
 
     fn command(&self, repository: &Path, arguments: &[&str]) -> Command {
-        let Self { remote, pinned, authorities, secret, limits } = self;
+        let Self { remote, pinned, authorities, proxy, secret, limits } = self;
         let mut settings: Vec<String> = SETTINGS.iter().map(ToString::to_string).collect();
         settings.extend(pinned.as_ref().map(|pinned| format!("http.curloptResolve={pinned}")));
+        settings.extend(proxy.iter().flat_map(|proxy| proxy.settings()));
         settings.extend(authorities.as_ref().map(|path| format!("http.sslCAInfo={}", path.display())));
         if secret.is_some() {
             let authority = match remote.port() {
@@ -198,8 +266,9 @@ impl<'a> Server<'a> {
             ErrorKind::Io
         };
         let line = git::line(&said.stderr);
-        let tells = self.secret.as_ref().is_some_and(|secret| line.contains(secret.expose_secret()));
-        let line = if tells { "it repeats the token that it was shown" } else { &line };
+        let shown = [self.secret.as_ref().map(SecretString::expose_secret), self.proxy.map(MirrorProxy::password)];
+        let tells = shown.into_iter().flatten().any(|secret| !secret.is_empty() && line.contains(secret));
+        let line = if tells { "it repeats a secret that it was shown" } else { &line };
         let error = Error::new(kind, format!("git on the host cannot clone {at}: {line}"));
         match kind {
             ErrorKind::Token if self.secret.is_none() => error.with_hint("keep a token for it: `sandbox token setup`"),
@@ -275,16 +344,23 @@ const SETTINGS: [&str; 16] = [
 /// Answers git's question for a credential with what waits in the pipe, once.
 const HELPER: &str = "!f() { test \"$1\" = get && cat <&3; }; f";
 
-/// Gives git its credential by a pipe, bounds each file that is written, and ends the whole family when standard input ends.
+/// The same for the password of a proxy.
+const PROXY_HELPER: &str = "!f() { test \"$1\" = get && cat <&5; }; f";
+
+/// Gives git its credentials by pipes, bounds each file that is written, and ends the whole family when standard input ends.
 const SUPERVISOR: &str = r#"
 exec 4<&0 0</dev/null
 trap '' XFSZ
 ulimit -f "$1" || exit 125
 shift
 IFS= read -r secret <&4
+IFS= read -r password <&4
 { read -r rest <&4; kill -KILL 0; } >/dev/null 2>&1 &
 watch=$!
-printf 'username=x-access-token\npassword=%s\n' "$secret" | { exec 3<&0 0</dev/null 4<&-; "$@"; }
+printf 'password=%s\n' "$password" | {
+    exec 5<&0 0</dev/null
+    printf 'username=x-access-token\npassword=%s\n' "$secret" | { exec 3<&0 0</dev/null 4<&-; "$@"; }
+}
 code=$?
 kill "$watch"
 exit "$code"

@@ -3,6 +3,7 @@
 //! The server is git's own (`git http-backend`) behind TLS, at an address of this machine's that a rule names.
 
 mod below;
+mod beyond;
 mod credential;
 mod hostile;
 mod room;
