@@ -174,8 +174,8 @@ pub(crate) struct SandboxArgs {
     /// Make the root file system read-only
     #[arg(long)]
     pub(crate) read_only: bool,
-    /// What stands between the sandbox and the kernel: standard, or gvisor where the engine has its runtime runsc [default: what
-    /// the policy requires]
+    /// What stands between the sandbox and the kernel: standard, or gvisor where the engine, or without one the PATH, has
+    /// its runtime runsc [default: what the policy requires]
     #[arg(long, value_name = "WORD")]
     pub(crate) isolation: Option<Isolation>,
     /// Set an environment variable inside; may be repeated

@@ -80,6 +80,7 @@ struct Environment {
     github_app_key_file: Option<OsString>,
     home: Option<OsString>,
     no_color: Option<OsString>,
+    path: Option<OsString>,
     run_root: Option<OsString>,
     sandbox_engine: Option<OsString>,
     sandbox_image: Option<OsString>,
@@ -101,6 +102,12 @@ struct Environment {
 }
 
 impl Environment {
+    /// Finds a program where programs are looked for; relative places are passed over.
+    fn program(&self, name: &str) -> Option<PathBuf> {
+        let mut places = std::env::split_paths(self.path.as_ref()?).filter(|place| place.is_absolute());
+        places.find_map(|place| Some(place.join(name)).filter(|program| program.is_file()))
+    }
+
     fn read() -> Self {
         #[expect(clippy::disallowed_methods, reason = "this is the room in which the environment is read")]
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
@@ -118,6 +125,7 @@ impl Environment {
             github_app_key_file: set("SANDBOX_GITHUB_APP_KEY_FILE"),
             home: set("HOME"),
             no_color: set("NO_COLOR"),
+            path: set("PATH"),
             run_root: set("SANDBOX_RUN_ROOT"),
             sandbox_engine: set("SANDBOX_ENGINE"),
             sandbox_image: set("SANDBOX_IMAGE"),

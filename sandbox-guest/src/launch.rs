@@ -63,7 +63,45 @@ pub struct Launch {
     pub program: Vec<Vec<u8>>,
     /// Its environment, as `NAME=value`.
     pub environment: Vec<Vec<u8>>,
+    /// What runs the container in the place of this machine's kernel; then the program, its limits and the kernel's file systems are
+    /// its business, and the container's streams are the descriptor that comes with the launch.
+    pub bundle: Option<Bundle>,
 }
+
+/// A container as a runtime of the Open Container Initiative takes it
+/// (<https://github.com/opencontainers/runtime-spec/blob/main/bundle.md>). The tree lies in `r` of the bundle's directory, with a
+/// place for every mount, and the other parts beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bundle {
+    /// The runtime's program and its arguments. It ends when the container runs, and leaves the id of its first process in a file.
+    pub command: Vec<Vec<u8>>,
+    /// What `config.json` says.
+    pub configuration: Vec<u8>,
+    /// The bundle's directory, over which the scratch directory is shown to the runtime alone: whoever is root inside must get there,
+    /// and the way to the scratch directory is the caller's.
+    pub directory: Vec<u8>,
+    /// The directory of the host where the runtime keeps what it knows of the container; it is `k` in the bundle's.
+    pub state: Vec<u8>,
+    /// Where mounts go: directories, made where they are missing.
+    pub places: Vec<Vec<u8>>,
+}
+
+/// The tree of such a container, in the bundle's directory.
+pub const BUNDLE_ROOT: &str = "r";
+
+/// What the directory of the runtime's own is called there: the path of a socket in it must be short (unix(7)).
+pub const BUNDLE_STATE: &str = "k";
+
+/// The file there that the id of the first process goes to.
+pub const BUNDLE_PID: &str = "pid";
+
+/// What the host's directories are called there, by their places in the list.
+pub fn bind_name(index: usize) -> String {
+    format!("b{index}")
+}
+
+/// What the container's own layer is called there.
+pub const LAYER_NAME: &str = "d";
 
 /// A directory of a hierarchy of control groups (cgroups(7)).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -216,4 +254,6 @@ pub enum Step {
     Privileges,
     /// Running the program.
     Program,
+    /// Having another runtime run the container.
+    Bundle,
 }

@@ -5,6 +5,7 @@
 //! second builds the tree and becomes process 1. Each step that fails is told, and then nothing is left: what was
 //! mounted goes with the two mount namespaces, and nothing else was made.
 
+mod bundle;
 mod filesystems;
 mod inside;
 mod mounts;
@@ -86,13 +87,19 @@ fn take_channel() -> io::Result<UnixStream> {
 
 fn launch(channel: &UnixStream) -> Result<(Pid, Option<u32>), Broken> {
     let received = receive::<Launch>(channel, MAX_LAUNCH).during(Step::Request, "read the request")?;
-    let Some((launch, _)) = received else {
+    let Some((launch, descriptors)) = received else {
         return Err(io::Error::from(io::ErrorKind::UnexpectedEof)).during(Step::Request, "read the request");
     };
     umask(Mode::WGRP | Mode::WOTH);
     // A signal to the caller's terminal is none of the sandbox's; a process that leads its group already is as good.
     let _ = setsid();
-    outside::launch(&launch)
+    match &launch.bundle {
+        None => outside::launch(&launch),
+        Some(bundle) => {
+            let stream = descriptors.into_iter().next().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput));
+            bundle::launch(&launch, bundle, &stream.during(Step::Request, "take the container's stream")?)
+        }
+    }
 }
 
 /// Ends a process that was made here, and waits until it is gone.

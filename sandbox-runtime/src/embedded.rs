@@ -10,6 +10,7 @@ mod delete;
 mod disk;
 mod filter;
 mod frames;
+mod gvisor;
 mod host;
 mod identities;
 mod images;
@@ -30,6 +31,7 @@ mod unpack;
 mod user;
 
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -37,12 +39,13 @@ use async_trait::async_trait;
 use rustix::process::Signal as ProcessSignal;
 use sandbox_core::{
     ContainerId, ContainerState, ContainerSummary, Error, ErrorKind, Events, Image, Ownership, Result, Runtime,
-    RuntimeInfo, Signal, Underlays, Wiring,
+    RuntimeInfo, Signal, Transport, Underlays, Wiring,
 };
-use sandbox_policy::{Capabilities, ImageRef, PullRule, SandboxSpec};
+use sandbox_policy::{Capabilities, ImageRef, Isolation, PullRule, SandboxSpec};
 
 use crate::guest_program;
 use cgroups::Cgroups;
+use gvisor::Gvisor;
 pub use host::HOST_IMAGE;
 use host::HostImage;
 use identities::{FIRST, Ids};
@@ -112,6 +115,7 @@ pub struct EmbeddedRuntime {
     machine: Arc<Machine>,
     plain_http: Vec<String>,
     access: Arc<dyn RegistryAccess>,
+    gvisor: Option<Arc<Gvisor>>,
 }
 
 impl EmbeddedRuntime {
@@ -128,13 +132,23 @@ impl EmbeddedRuntime {
         }
         let ids = Ids::choose(first_id)?;
         let machine = blocking(move || probe::probe(Store::open(&state)?, ids, guest_program(), trial)).await?;
-        Ok(Self { machine: Arc::new(machine), plain_http, access: Arc::new(Anonymous) })
+        Ok(Self { machine: Arc::new(machine), plain_http, access: Arc::new(Anonymous), gvisor: None })
     }
 
     /// Asks somebody for accounts at registries and for their authorities; without, images are fetched as anybody may.
     #[must_use]
     pub fn with_registry_access(self, access: impl RegistryAccess) -> Self {
         Self { access: Arc::new(access), ..self }
+    }
+
+    /// Runs sandboxes on gVisor, a kernel of their own, by its program `runsc` at a path. Where that is not there, or the caller is
+    /// not root, [`Control::Isolation`](sandbox_policy::Control::Isolation) is reported as unsupported, and nothing is started.
+    ///
+    /// Guests are spoken to over their standard streams, and the other controls are reported anew.
+    #[must_use]
+    pub fn with_gvisor(self, runsc: impl Into<PathBuf>) -> Self {
+        let gvisor = Gvisor::new(runsc.into(), &self.machine);
+        Self { gvisor: Some(Arc::new(gvisor)), ..self }
     }
 
     /// Makes an image of a tar archive that holds a root file system. Programs that would gain their owner's privilege
@@ -221,7 +235,7 @@ impl Runtime for EmbeddedRuntime {
     }
 
     fn capabilities(&self) -> &Capabilities {
-        &self.machine.capabilities
+        self.gvisor.as_ref().map_or(&self.machine.capabilities, |gvisor| gvisor.capabilities())
     }
 
     fn guest(&self) -> &[u8] {
@@ -229,7 +243,22 @@ impl Runtime for EmbeddedRuntime {
     }
 
     fn underlays(&self) -> Underlays {
-        Underlays::Offered
+        if self.gvisor.is_some() { Underlays::Unsupported } else { Underlays::Offered }
+    }
+
+    fn transport(&self) -> Transport {
+        if self.gvisor.is_some() { Transport::Relay } else { Transport::Socket }
+    }
+
+    fn isolation(&self) -> Isolation {
+        if self.gvisor.is_some() { Isolation::Gvisor } else { Isolation::Standard }
+    }
+
+    async fn attach(&self, container: &ContainerId) -> Result<OwnedFd> {
+        match &self.gvisor {
+            Some(gvisor) => gvisor.attach(container),
+            None => Err(Error::new(ErrorKind::Engine, format!("container {container} is spoken to over its socket"))),
+        }
     }
 
     fn ownership(&self, owner: (u32, u32)) -> Ownership {
@@ -252,12 +281,15 @@ impl Runtime for EmbeddedRuntime {
 
     async fn create(&self, spec: &SandboxSpec, wiring: &Wiring) -> Result<ContainerId> {
         let (spec, wiring) = (spec.clone(), wiring.clone());
-        self.with(move |machine| machine.create(&spec, &wiring)).await
+        let gvisor = self.gvisor.clone();
+        self.with(move |machine| machine.create(&spec, &wiring, gvisor.as_deref())).await
     }
 
     async fn start(&self, container: &ContainerId) -> Result<()> {
         let container = container.clone();
-        self.with(move |machine| machine.start(&container)).await
+        // It is held until the container has it, and by nobody afterwards.
+        let stream = self.gvisor.as_ref().and_then(|gvisor| gvisor.take(&container));
+        self.with(move |machine| machine.start(&container, stream.as_ref())).await
     }
 
     async fn state(&self, container: &ContainerId) -> Result<ContainerState> {
@@ -280,6 +312,9 @@ impl Runtime for EmbeddedRuntime {
 
     async fn delete(&self, container: &ContainerId) -> Result<()> {
         let container = container.clone();
+        if let Some(gvisor) = &self.gvisor {
+            gvisor.take(&container);
+        }
         self.with(move |machine| machine.delete(&container)).await
     }
 

@@ -42,6 +42,7 @@ pub(crate) use connect::connect;
 pub use endpoint::{Endpoint, SshEndpoint, TcpEndpoint};
 use error::{Answer, within};
 use gvisor::Gvisor;
+pub(crate) use gvisor::{limits_of, processes_around};
 use ownership::Ids;
 pub(crate) use product::Product;
 pub(crate) use runtime::runtime_of_an_engine;
@@ -170,7 +171,7 @@ impl Engine {
                 if self.isolation == Isolation::Gvisor {
                     // The engine's limit is there for gVisor's own threads; what counts inside is asked there.
                     state.settings.pids = None;
-                    state.settings.cgroup = Some(gvisor::limits_of(container, state.pid));
+                    state.settings.cgroup = Some(limits_of(container, state.pid));
                 }
                 state.settings.users = self.ids.seen_from_here(state.pid);
                 Ok(state)

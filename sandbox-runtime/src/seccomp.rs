@@ -29,6 +29,11 @@ pub(crate) fn profile() -> &'static str {
     &PROFILE
 }
 
+/// The name of this machine's architecture in a profile.
+pub(crate) fn architecture() -> &'static str {
+    if cfg!(target_arch = "aarch64") { ARCHITECTURES[1] } else { ARCHITECTURES[0] }
+}
+
 /// One rule; its conditions must all hold. Rules about the same call are alternatives.
 #[derive(Debug, Serialize)]
 struct Rule {

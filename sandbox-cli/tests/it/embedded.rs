@@ -60,6 +60,47 @@ fn a_doctor_looks_at_the_machine_itself() {
     assert_eq!(diagnosis["missing"], Value::Array(Vec::new()));
 }
 
+mod gvisor {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    /// The search path of this process, with or without gVisor's program in it.
+    fn search_path(with: &[std::path::PathBuf]) -> OsString {
+        let own = std::env::split_paths("/usr/sbin:/usr/bin:/sbin:/bin").collect::<Vec<_>>();
+        std::env::join_paths(with.iter().chain(&own)).unwrap()
+    }
+
+    #[test]
+    fn sandboxes_run_on_it_where_it_is_on_the_path_and_doctor_says_so() {
+        let place = Place::embedded();
+        let runsc = std::path::PathBuf::from(variable("SANDBOX_TEST_RUNSC"));
+        let with = search_path(&[runsc.parent().unwrap().to_owned()]);
+        let run = |path: &OsString, arguments: &[&str]| {
+            crate::harness::Ran::from(place.command(arguments).env("PATH", path).output().unwrap())
+        };
+        let asked = ["run", "--no-network", "--isolation", "gvisor", "--", "uname", "-r"];
+        let ran = run(&with, &asked);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "4.4.0\n"), "{ran:?}");
+        assert!(!ran.stderr.contains("waived"), "{ran:?}");
+
+        let listed = |path: &OsString| {
+            let diagnosis: Value = serde_json::from_str(&run(path, &["doctor", "--json"]).stdout).unwrap();
+            let others = diagnosis["others"].as_array().unwrap().clone();
+            let name = |other: &Value| other["place"].as_str().unwrap_or_default().to_owned();
+            others.iter().map(name).any(|place| place.starts_with("embedded") && place.ends_with("--isolation gvisor"))
+        };
+        assert!(listed(&with), "doctor shows it");
+
+        let nowhere = place.path("nowhere");
+        std::fs::create_dir(&nowhere).unwrap();
+        let without = std::env::join_paths([nowhere]).unwrap();
+        assert!(!listed(&without), "doctor shows what is not there");
+        let ran = run(&without, &asked);
+        assert!(ran.code == Some(125) && ran.stderr.contains("isolation") && ran.stderr.contains("runsc"), "{ran:?}");
+    }
+}
+
 #[test]
 fn an_engine_that_is_named_is_the_one_that_is_used() {
     let place = Place::embedded();

@@ -23,7 +23,7 @@ use rustix::fs::{
 };
 use rustix::mount::MountAttrFlags;
 use rustix::process::{Gid, Uid, fchdir};
-use sandbox_guest::launch::{Bind, Identities, Launch, Layer, Step, blank_name, underlay_name};
+use sandbox_guest::launch::{Bind, Identities, Launch, Layer, Step, bind_name, blank_name, underlay_name};
 use sandbox_guest::wire::Identity;
 
 use super::mounts::{HARMLESS, READ_ONLY, attach, attach_here, copy, filesystem};
@@ -84,13 +84,13 @@ pub(super) fn gather(launch: &Launch, namespaces: &Namespaces) -> Result<Option<
     }
     for (index, bind) in launch.binds.iter().enumerate() {
         let doing = || format!("mount the host's {}", Path::new(OsStr::from_bytes(&bind.source)).display());
-        bring(bind, index).during(Step::Bind, doing())?;
+        bring(launch, bind, index).during(Step::Bind, doing())?;
     }
     Ok(number)
 }
 
 /// Who somebody inside is, outside.
-fn outside(identities: &Identities, whom: Identity) -> Identity {
+pub(super) fn outside(identities: &Identities, whom: Identity) -> Identity {
     let of = |map: &[(u32, u32, u32)], id: u32| {
         let line = map.iter().find(|(inside, _, length)| id >= *inside && id - inside < *length);
         line.map_or(u32::MAX, |(inside, outside, _)| outside.saturating_add(id - inside))
@@ -226,10 +226,14 @@ const LINKS: [(&str, &str); 5] = [
 ];
 
 /// Brings a directory or a file of the host; its path was resolved before, and no link may have taken a part's place since.
-fn bring(bind: &Bind, index: usize) -> io::Result<()> {
+fn bring(launch: &Launch, bind: &Bind, index: usize) -> io::Result<()> {
     let source = resolved(&bind.source)?;
     let attributes = if bind.writable { HARMLESS } else { HARMLESS | READ_ONLY };
-    let namespace = bind.owner.map(|(host, inside)| one_owner(host, inside)).transpose()?;
+    let namespace = bind.owner.map(|(host, inside)| match launch.bundle {
+        None => one_owner(host, inside),
+        Some(_) => one_owner_by(outside(&launch.identities, launch.identities.first), host, inside),
+    });
+    let namespace = namespace.transpose()?;
     let mount = copy(source.as_fd(), "", attributes, namespace.as_ref().map(AsFd::as_fd))?;
     let name = bind_name(index);
     match kind(&source)? {
@@ -250,16 +254,23 @@ fn kind(file: &OwnedFd) -> io::Result<FileType> {
     Ok(FileType::from_raw_mode(fstat(file)?.st_mode))
 }
 
-pub(super) fn bind_name(index: usize) -> String {
-    format!("b{index}")
-}
-
 /// A user namespace that shows one owner as another, and everybody else as nobody: so nothing can be made in anybody
 /// else's name.
 fn one_owner(host: Identity, shown: Identity) -> io::Result<OwnedFd> {
     empty_user_namespace(&Identities {
         users: vec![(host.uid, shown.uid, 1)],
         groups: vec![(host.gid, shown.gid, 1)],
+        first: host,
+        privileged: true,
+    })
+}
+
+/// The same where somebody else makes what is made and gives it to the owner at once, as gVisor does: nobody on the host has that id,
+/// which is its own here.
+fn one_owner_by(maker: Identity, host: Identity, shown: Identity) -> io::Result<OwnedFd> {
+    empty_user_namespace(&Identities {
+        users: vec![(host.uid, shown.uid, 1), (maker.uid, maker.uid, 1)],
+        groups: vec![(host.gid, shown.gid, 1), (maker.gid, maker.gid, 1)],
         first: host,
         privileged: true,
     })

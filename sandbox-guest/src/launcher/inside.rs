@@ -17,9 +17,9 @@ use rustix::thread::{
     set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 use sandbox_guest::frame::send;
-use sandbox_guest::launch::{Cgroup, Launch, MAX_OUTCOME, Outcome, Step, Tmpfs, blank_name, underlay_name};
+use sandbox_guest::launch::{Cgroup, Launch, MAX_OUTCOME, Outcome, Step, Tmpfs, bind_name, blank_name, underlay_name};
 
-use super::filesystems::{Namespaces, bind_name, enter_scratch, gather, place};
+use super::filesystems::{Namespaces, enter_scratch, gather, place};
 use super::mounts::{HARMLESS, INERT, READ_ONLY, attach, attach_here, copy, copy_all, filesystem};
 use super::{Broken, During as _, paths, sys};
 
@@ -67,7 +67,7 @@ fn become_first(launch: &Launch, gate: &UnixStream, groups: Vec<File>) -> Result
     restrict(launch)?;
     send(gate, &Outcome::Started { pid: 1, loop_device: None }, &[], MAX_OUTCOME)
         .during(Step::Program, "say that all is in place")?;
-    let error = execute(launch);
+    let error = execute(&launch.program, &launch.environment);
     Err(error).during(Step::Program, "run the program of process 1")
 }
 
@@ -85,7 +85,7 @@ fn become_user(launch: &Launch) -> io::Result<()> {
 
 /// Lays what is written over what the image holds. `userxattr` is what a user namespace may keep its marks in
 /// (<https://docs.kernel.org/filesystems/overlayfs.html>).
-fn overlay(lower: &str, suffix: &str, attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+pub(super) fn overlay(lower: &str, suffix: &str, attributes: MountAttrFlags) -> io::Result<OwnedFd> {
     let (upper, work) = (format!("d/u{suffix}"), format!("d/w{suffix}"));
     let options =
         [("source", "sandbox"), ("lowerdir", lower), ("upperdir", &upper), ("workdir", &work), ("userxattr", "")];
@@ -248,11 +248,12 @@ fn restrict(launch: &Launch) -> Result<(), Broken> {
     Ok(())
 }
 
-fn execute(launch: &Launch) -> io::Error {
+/// Becomes a program; returns why not.
+pub(super) fn execute(program: &[Vec<u8>], environment: &[Vec<u8>]) -> io::Error {
     let strings = |list: &[Vec<u8>]| -> Result<Vec<CString>, io::Error> {
         list.iter().map(|bytes| CString::new(bytes.as_slice()).map_err(io::Error::from)).collect()
     };
-    let (program, environment) = match (strings(&launch.program), strings(&launch.environment)) {
+    let (program, environment) = match (strings(program), strings(environment)) {
         (Ok(program), Ok(environment)) => (program, environment),
         (Err(error), _) | (_, Err(error)) => return error,
     };

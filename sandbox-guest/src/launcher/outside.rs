@@ -47,7 +47,7 @@ pub(super) fn launch(launch: &Launch) -> Result<(Pid, Option<u32>), Broken> {
 ///
 /// A single thread that moves itself by `tasks` takes no lock that would wait for the whole machine; version 2 has no
 /// such file for a group of processes.
-fn open_groups(cgroups: &[Cgroup]) -> Result<Vec<File>, Broken> {
+pub(super) fn open_groups(cgroups: &[Cgroup]) -> Result<Vec<File>, Broken> {
     let open = |group: &Cgroup| {
         let directory = Path::new(std::ffi::OsStr::from_bytes(&group.directory));
         let name = if group.controllers.is_empty() { "cgroup.procs" } else { "tasks" };

@@ -31,6 +31,15 @@ pub(super) fn spawn_into(namespaces: c_int, body: &mut dyn FnMut()) -> io::Resul
     }
 }
 
+/// Makes and opens files as somebody else from now on (setfsuid(2), setfsgid(2)).
+pub(super) fn act_on_files_as(uid: u32, gid: u32) {
+    // SAFETY: take plain numbers; neither tells whether it worked, and the owners of what is made will.
+    unsafe {
+        libc::setfsgid(gid);
+        libc::setfsuid(uid);
+    }
+}
+
 /// Leaves namespaces for new ones (unshare(2)).
 pub(super) fn unshare(namespaces: UnshareFlags) -> io::Result<()> {
     // SAFETY: the process has one thread, and descriptors stay as they are.

@@ -13,18 +13,20 @@ use sandbox_policy::{Access, Control, RootFilesystem, SandboxSpec, Workspace, Wo
 use super::Machine;
 use super::cgroups::Ceilings;
 use super::disk;
+use super::gvisor::{Gvisor, KEPT};
 use super::identities::Ids;
 use super::launch::{DISK, LAYER, SCRATCH};
 use super::record::{Mount, Record, VERSION};
 use super::removal::remove;
 use super::store::unusable;
+use crate::engine::processes_around;
 
 impl Machine {
     /// Makes a container of a specification.
-    pub(super) fn create(&self, spec: &SandboxSpec, wiring: &Wiring) -> Result<ContainerId> {
+    pub(super) fn create(&self, spec: &SandboxSpec, wiring: &Wiring, gvisor: Option<&Gvisor>) -> Result<ContainerId> {
         let id = ContainerId::new(wiring.container_name());
         let (_, directory) = self.store.container(&id)?;
-        let record = self.record(spec, wiring)?;
+        let record = Record { gvisor: gvisor.map(|gvisor| gvisor.program().to_owned()), ..self.record(spec, wiring)? };
         let fresh = self.store.temporary_path()?;
         let made = lay_out(&fresh, &record).and_then(|()| {
             // From here on, the container can be found by its name.
@@ -40,12 +42,19 @@ impl Machine {
             let _ = remove(&fresh);
             return Err(error);
         }
+        let processes = spec.limits().processes.get();
         let ceilings = Ceilings {
             memory: Some(spec.limits().memory.bytes()),
             memory_and_swap: None,
             milli_cpus: Some(spec.limits().cpus.millis().into()),
-            pids: Some(spec.limits().processes.get().into()),
+            pids: Some(match gvisor {
+                Some(_) => processes_around(processes).unsigned_abs(),
+                None => processes.into(),
+            }),
         };
+        if gvisor.is_some() {
+            make(&directory.join(KEPT))?;
+        }
         self.cgroups.create(id.as_str(), &ceilings).map_err(|(_, error)| error)?;
         match (record.disk, self.ids) {
             (Some(bytes), Ids::Range { .. }) => disk::create(&self.store, bytes, &directory.join(DISK))?,
@@ -118,6 +127,7 @@ impl Machine {
             binds,
             underlays: underlays.collect::<Result<_>>()?,
             blanks: wiring.blanks.iter().map(|blank| blank.target.clone()).collect(),
+            gvisor: None,
             first: None,
             loop_device: None,
         })

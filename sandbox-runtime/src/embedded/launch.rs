@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -115,11 +115,12 @@ impl Launcher {
             filters: self.filters.clone(),
             program: vec![format!("{GUEST_DIRECTORY}/{GUEST_PROGRAM}").into_bytes()],
             environment: record.environment.iter().map(|variable| variable.clone().into_bytes()).collect(),
+            bundle: None,
         }
     }
 
-    /// Makes a container and starts its process 1.
-    pub(super) fn launch(&self, launch: &Launch) -> Result<Started, Failure> {
+    /// Makes a container and starts its process 1, with a stream where another runtime runs it.
+    pub(super) fn launch(&self, launch: &Launch, stream: Option<BorrowedFd<'_>>) -> Result<Started, Failure> {
         let own = |error| Failure { step: None, error: Error::io("cannot start the launch of a container", error) };
         let (ours, theirs) = UnixStream::pair().map_err(own)?;
         ours.set_read_timeout(Some(PATIENCE)).map_err(own)?;
@@ -132,7 +133,8 @@ impl Launcher {
             .stderr(Stdio::null())
             .spawn()
             .map_err(own)?;
-        let answered = send(&ours, launch, &[], MAX_LAUNCH).and_then(|()| receive::<Outcome>(&ours, MAX_OUTCOME));
+        let answered =
+            send(&ours, launch, stream.as_slice(), MAX_LAUNCH).and_then(|()| receive::<Outcome>(&ours, MAX_OUTCOME));
         if answered.is_err() {
             // It may have ended; either way it must not go on.
             let _ = child.kill();
@@ -171,6 +173,9 @@ fn hint(step: Step) -> Option<&'static str> {
         }
         Step::Overlay => {
             Some("the kernel must have overlayfs, 5.19 or later, and the state directory must not lie on one")
+        }
+        Step::Bundle => {
+            Some("gVisor must be of 2023 or later, and run here: try `runsc --network=none do true` as root")
         }
         Step::System => Some("/proc and /sys of the caller must be whole: inside another container they often are not"),
         Step::Bind => Some("no part of the path may be a link, and its file system must let owners be mapped"),

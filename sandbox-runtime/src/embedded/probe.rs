@@ -124,7 +124,7 @@ fn capabilities(cgroups: &Cgroups, ids: Ids) -> Capabilities {
                 Control::Isolation,
                 unsupported(
                     "the host's kernel answers the system calls of this runtime's sandboxes",
-                    "use Docker with gVisor as its runtime runsc",
+                    "as root, install gVisor's runsc on the PATH and say `--isolation gvisor` (`EmbeddedRuntime::with_gvisor`)",
                 ),
             )
             .with(Control::NoNetwork, by("network namespace with nothing but lo"))
@@ -198,6 +198,7 @@ fn attempt(machine: &Machine, program: &[u8], id: &ContainerId) -> Result<(), La
             owner: matches!(machine.ids, Ids::Range { .. }).then_some((1, 1)),
         }],
         blanks: vec!["/blank".into()],
+        gvisor: None,
         first: None,
         loop_device: None,
     };
@@ -210,7 +211,7 @@ fn attempt(machine: &Machine, program: &[u8], id: &ContainerId) -> Result<(), La
     if let (Some(bytes), Ids::Range { .. }) = (record.disk, machine.ids) {
         disk::create(&machine.store, bytes, &directory.join(DISK)).map_err(Lack::of(&[Control::Disk]))?;
     }
-    let started = machine.launcher.launch(&machine.launcher.request(&record, &directory)).map_err(|failure| {
+    let started = machine.launcher.launch(&machine.launcher.request(&record, &directory), None).map_err(|failure| {
         let controls: &[Control] = match failure.step {
             Some(Step::Cgroup) => &LIMITS,
             Some(Step::Layer) => &[Control::Disk],
@@ -223,7 +224,7 @@ fn attempt(machine: &Machine, program: &[u8], id: &ContainerId) -> Result<(), La
     Record { first, loop_device: started.loop_device, ..record }.write(&directory).map_err(Lack::of(&[]))
 }
 
-fn unsupported(why: &str, hint: &str) -> Support {
+pub(super) fn unsupported(why: &str, hint: &str) -> Support {
     Support::Unsupported { why: why.to_owned(), hint: hint.to_owned() }
 }
 

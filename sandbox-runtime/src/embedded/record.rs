@@ -49,7 +49,9 @@ pub(super) struct Record {
     pub(super) underlays: Vec<Mount>,
     /// Empty directories of the layer, mounted after that.
     pub(super) blanks: Vec<PathBuf>,
-    /// Process 1, once it was started.
+    /// The program of gVisor, where that runs the container.
+    pub(super) gvisor: Option<PathBuf>,
+    /// Process 1, once it was started; gVisor itself, where that runs the container.
     pub(super) first: Option<Process>,
     /// The number of the loop device below the layer, once it was started.
     pub(super) loop_device: Option<u32>,
@@ -139,6 +141,6 @@ impl Record {
 }
 
 /// The form of the record that this version writes.
-pub(super) const VERSION: u32 = 5;
+pub(super) const VERSION: u32 = 6;
 const FILE: &str = "record.json";
 const FRESH: &str = "record.json.new";

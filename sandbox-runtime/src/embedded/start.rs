@@ -1,16 +1,19 @@
 //! Starting a container, and signals to its process 1.
 
+use std::os::fd::{AsFd, OwnedFd};
+
 use rustix::process::Signal;
 use sandbox_core::{ContainerId, Error, ErrorKind, Result};
 
 use super::Machine;
+use super::gvisor::bundle;
 use super::process::Process;
 use super::record::Record;
 use super::tried;
 
 impl Machine {
     /// Starts a container.
-    pub(super) fn start(&self, id: &ContainerId) -> Result<()> {
+    pub(super) fn start(&self, id: &ContainerId, stream: Option<&OwnedFd>) -> Result<()> {
         let (_, directory) = self.store.container(id)?;
         let Some(record) = Record::read(&directory)? else {
             return Err(Error::new(ErrorKind::NotFound, format!("there is no container {id}")));
@@ -18,8 +21,15 @@ impl Machine {
         if record.first.is_some() {
             return Err(Error::new(ErrorKind::Engine, format!("container {id} was started before")));
         }
-        let request = self.launcher.request(&record, &directory);
-        let started = self.launcher.launch(&request).map_err(|failure| {
+        let mut request = self.launcher.request(&record, &directory);
+        if let Some(program) = &record.gvisor {
+            // Where it finds nothing there, gVisor mounts memory of its own, which the limit of the disk does not bound.
+            if request.tmpfs.iter().all(|tmpfs| tmpfs.target != b"/tmp") {
+                request.files.push((b"/tmp/.sandbox".to_vec(), Vec::new()));
+            }
+            request.bundle = Some(bundle(program, &request, &directory)?);
+        }
+        let started = self.launcher.launch(&request, stream.map(AsFd::as_fd)).map_err(|failure| {
             // What a trial has shown may be so no more.
             tried::forget(&self.store, &self.circumstances);
             failure.error

@@ -11,6 +11,7 @@ use sandbox_policy::{Isolation, LinuxCapability};
 
 use super::Machine;
 use super::cgroups::{Ceilings, read_ceilings};
+use super::gvisor;
 use super::launch::{DISK, LAYER};
 use super::mountinfo::{self, Mounted};
 use super::process::Process;
@@ -30,6 +31,7 @@ impl Machine {
         let status = status(&record)?;
         let running = record.first.filter(|_| status == ContainerStatus::Running);
         let settings = match running {
+            Some(first) if record.gvisor.is_some() => gvisor::settings(id, &record, &directory, first),
             Some(first) => settings(&record, &directory, first),
             None => EffectiveSettings::default(),
         };
@@ -83,7 +85,7 @@ fn memory_size(first: Process) -> Option<u64> {
 }
 
 /// Bytes of a loop device, if it still stands for a container's own file.
-fn loop_size(number: u32, file: &Path) -> Option<u64> {
+pub(super) fn loop_size(number: u32, file: &Path) -> Option<u64> {
     let attribute = |name: &str| fs::read_to_string(format!("/sys/block/loop{number}/{name}")).ok();
     let behind = attribute("loop/backing_file")?;
     if !is_behind(&behind, file) {
@@ -117,7 +119,7 @@ fn isolated(first: Process, seccomp: Option<&str>) -> bool {
 }
 
 /// Whether `/proc/net/dev`, whose first two lines are a heading, lists the loopback interface and no other.
-fn only_loopback(text: &[u8]) -> bool {
+pub(super) fn only_loopback(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text);
     let names: Vec<&str> = text.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim())).collect();
     names == ["lo"]

@@ -12,7 +12,7 @@ use sandbox_policy::{Capabilities, Control, Support};
 use super::Product;
 use super::probe::has_security_option;
 
-pub(super) use cgroup::limits_of;
+pub(crate) use cgroup::limits_of;
 
 /// gVisor, as an engine knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl Gvisor {
 
 /// What the engine is to allow the control group around gVisor, where so many processes are allowed inside: each is one of
 /// the host's with a few threads, and gVisor has threads of its own. It is what stops gVisor itself.
-pub(super) fn processes_around(inside: u32) -> i64 {
+pub(crate) fn processes_around(inside: u32) -> i64 {
     i64::from(inside).saturating_mul(PROCESSES_OUTSIDE).saturating_add(OWN_THREADS)
 }
 

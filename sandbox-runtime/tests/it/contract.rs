@@ -184,3 +184,10 @@ mod podman_rootless {
 
     sandbox_core::contract!(fixture);
 }
+
+/// gVisor, with no engine.
+mod embedded_gvisor {
+    use crate::embedded::on_gvisor as fixture;
+
+    sandbox_core::contract!(fixture);
+}

@@ -60,11 +60,25 @@ async fn is_there(runtime: &EmbeddedRuntime) -> bool {
     runtime.resolve(&spec, &engine::events()).await.is_ok()
 }
 
+/// gVisor's program.
+pub(crate) fn runsc() -> PathBuf {
+    engine::variable("SANDBOX_TEST_RUNSC").into()
+}
+
 pub(crate) async fn fixture() -> Fixture {
+    on(runtime().await)
+}
+
+/// The same with gVisor between the sandbox and the kernel.
+pub(crate) async fn on_gvisor() -> Fixture {
+    on(runtime().await.with_gvisor(runsc()))
+}
+
+fn on(runtime: EmbeddedRuntime) -> Fixture {
     let directory = tempfile::tempdir().unwrap();
     std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
     Fixture {
-        runtime: Arc::new(runtime().await),
+        runtime: Arc::new(runtime),
         image: IMAGE.to_owned(),
         agent: AgentUser::default(),
         owner: Some(match rustix::process::geteuid().as_raw() {
@@ -78,6 +92,7 @@ pub(crate) async fn fixture() -> Fixture {
 }
 
 mod attacks;
+mod gvisor;
 mod leftovers;
 mod tried;
 mod unprivileged;

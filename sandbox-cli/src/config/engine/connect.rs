@@ -34,7 +34,11 @@ impl Choice {
     pub(crate) async fn connect_for(&self, config: &Config, isolation: Isolation) -> Result<Arc<dyn Runtime>> {
         Ok(match &self.engine {
             EngineAt::Embedded(state) => {
-                Arc::new(embedded(config.options(state)).await?.with_registry_access(config.registries()))
+                let runtime = embedded(config.options(state)).await?.with_registry_access(config.registries());
+                match config.environment.program(RUNSC).filter(|_| isolation == Isolation::Gvisor) {
+                    Some(runsc) => Arc::new(runtime.with_gvisor(runsc)),
+                    None => Arc::new(runtime),
+                }
             }
             EngineAt::Endpoint(endpoint) => sandbox_runtime::connect_for(endpoint.clone(), isolation).await?,
         })
@@ -56,6 +60,9 @@ async fn embedded(options: EmbeddedOptions) -> Result<EmbeddedRuntime> {
         failure.with_hint("an engine may do what this process cannot: --engine docker, --engine podman")
     })
 }
+
+/// gVisor's program.
+const RUNSC: &str = "runsc";
 
 impl Config {
     /// Connects to the engine that sandboxes are made with.

@@ -9,7 +9,7 @@ use sandbox_core::{ErrorKind, Sandbox, Status};
 use super::fixture;
 
 /// Runs a shell script to its end, and gives what it wrote.
-async fn sh(sandbox: &Sandbox, script: &str) -> String {
+pub(super) async fn sh(sandbox: &Sandbox, script: &str) -> String {
     let output = sandbox.command("sh").args(["-c", script]).deadline(Duration::from_mins(1)).output().await.unwrap();
     assert_eq!(output.exit.status, Status::Code(0), "{script}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()

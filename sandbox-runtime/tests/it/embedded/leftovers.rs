@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use sandbox_core::policy::{AgentUser, Policy};
+use sandbox_core::testkit::contract::Fixture;
 use sandbox_core::{
     Agent, ContainerId, ContainerStatus, ErrorKind, Owner, RunRoot, Runtime as _, SandboxId, Wiring, own_capabilities,
     reap,
 };
 
-use super::{IMAGE, fixture, runtime, state};
+use super::{IMAGE, fixture, on_gvisor, runtime, state};
 use crate::engine;
 
 /// Everything of the machine that still bears a container's name.
@@ -73,7 +74,17 @@ async fn fifty_start_at_once_and_all_are_gone() {
 #[tokio::test]
 #[ignore = "it is the process that another test kills"]
 async fn hold_a_sandbox_until_killed() {
-    let fixture = fixture().await;
+    hold(fixture().await).await;
+}
+
+#[tokio::test]
+#[ignore = "it is the process that another test kills"]
+async fn hold_a_sandbox_on_gvisor_until_killed() {
+    hold(on_gvisor().await).await;
+}
+
+#[expect(clippy::print_stdout, reason = "it tells the test that kills it")]
+async fn hold(fixture: Fixture) {
     let sandbox = fixture.start().await;
     let program = sandbox.command("sh").args(["-c", "sleep 600 & setsid sleep 600 & wait"]).spawn().await.unwrap();
     println!("HOLDING {} {}", sandbox.id(), fixture.run_root.path().display());
@@ -83,9 +94,21 @@ async fn hold_a_sandbox_until_killed() {
 
 #[tokio::test]
 async fn a_killed_owner_takes_its_processes_along_and_a_reaper_the_rest() {
+    nothing_outlives("hold_a_sandbox_until_killed").await;
+}
+
+mod by_gvisor {
+    #[tokio::test]
+    async fn a_killed_owner_takes_its_processes_along_and_a_reaper_the_rest() {
+        super::nothing_outlives("hold_a_sandbox_on_gvisor_until_killed").await;
+    }
+}
+
+/// Kills a process that holds a sandbox, and sees what is left.
+async fn nothing_outlives(holder: &str) {
     let runtime = runtime().await;
     let mut owner = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "embedded::leftovers::hold_a_sandbox_until_killed", "--ignored", "--nocapture"])
+        .args(["--exact", &format!("embedded::leftovers::{holder}"), "--ignored", "--nocapture"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
