@@ -103,7 +103,11 @@ impl SudoRule {
             return SudoDecision::Allow { rule, environment };
         }
         match packages::weigh(arguments) {
-            Ok(form) => SudoDecision::Allow { rule: format!("{rule}: {form}"), environment },
+            Ok(form) => {
+                let settings = packages::settings(&form).iter().map(|(name, value)| ((*name).into(), (*value).into()));
+                let environment = environment.into_iter().chain(settings).collect();
+                SudoDecision::Allow { rule: format!("{rule}: {form}"), environment }
+            }
             Err(refusal) => SudoDecision::Deny {
                 rule: refusal.grammar.map_or_else(|| rule.clone(), |grammar| format!("{rule}: {grammar}")),
                 reason: refusal.reason,

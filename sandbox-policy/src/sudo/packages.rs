@@ -33,6 +33,12 @@ pub(super) fn weigh(arguments: &[Vec<u8>]) -> Result<String, Refusal> {
     grammar.weigh(rest).map(|verb| format!("{} {}", grammar.name, verb.trim_start_matches('-')))
 }
 
+/// The variables that a form is always run with. A package of npm's is anybody's, and its scripts would run as root: so none does
+/// (<https://docs.npmjs.com/cli/commands/npm-install>, `ignore-scripts`). Options say otherwise in no way that [`NPM`] knows.
+pub(super) fn settings(form: &str) -> &'static [(&'static str, &'static str)] {
+    if form.starts_with("npm ") { &[("npm_config_ignore_scripts", "true")] } else { &[] }
+}
+
 /// The name of a program that is looked up in root's own `PATH`, or lies where systems keep theirs.
 fn name_of(program: &str) -> Option<&str> {
     match program.rsplit_once('/') {

@@ -283,3 +283,33 @@ proptest! {
         prop_assert!(!SudoRule::Packages.decide(&call, &[]).is_allowed());
     }
 }
+
+#[test]
+fn npm_runs_no_script_of_a_package_as_root() {
+    let call = |line: &str| SudoCall::parse(&words(line)).unwrap();
+    let given = |line: &str, environment: &[Variable]| match SudoRule::Packages.decide(&call(line), environment) {
+        SudoDecision::Allow { environment, .. } => environment,
+        SudoDecision::Deny { reason, .. } => panic!("{line}: {reason}"),
+    };
+    let own = (b"npm_config_ignore_scripts".to_vec(), b"false".to_vec());
+    for line in ["npm install -g x", "npm i -g ./x-1.tgz", "/usr/bin/npm update -g", "-E npm install -g x"] {
+        let environment = given(line, std::slice::from_ref(&own));
+        assert_eq!(environment, [(own.0.clone(), b"true".to_vec())], "{line}");
+    }
+    assert_eq!(given("apt-get install x", &[]), []);
+    for line in [
+        "npm install -g --no-ignore-scripts x",
+        "npm install -g --ignore-scripts=false x",
+        "npm install -g --ignore-scripts false x --no-ignore-scripts",
+        "npm_config_ignore_scripts=false npm install -g x",
+        "NPM_CONFIG_IGNORE_SCRIPTS=false npm install -g x",
+        "--preserve-env=npm_config_ignore_scripts npm install -g x",
+    ] {
+        let decided = SudoRule::Packages.decide(&call(line), std::slice::from_ref(&own));
+        assert!(!decided.is_allowed(), "{line}: {decided:?}");
+    }
+    let SudoDecision::Allow { environment, .. } = SudoRule::Any.decide(&call("npm install -g x"), &[]) else {
+        panic!()
+    };
+    assert_eq!(environment, [], "whoever may do anything may run scripts");
+}

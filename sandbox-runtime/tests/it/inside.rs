@@ -1,11 +1,11 @@
 //! A program of a test's own in the guest's place: process 1 of a container that is made as all are.
 
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::time::Duration;
 
 use sandbox_core::{ContainerId, Runtime, Wiring};
-use sandbox_policy::SandboxSpec;
+use sandbox_policy::{SandboxSpec, Workspace};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -56,8 +56,16 @@ impl Container {
     /// Makes and starts it.
     pub(crate) async fn start(engine: &impl Runtime, spec: &SandboxSpec) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let wiring = wiring(resolve(engine, spec).await, directory.path());
-        let listener = write(engine, directory.path());
+        let mut wiring = wiring(resolve(engine, spec).await, directory.path());
+        let root = match spec.workspace().and_then(Workspace::mounted) {
+            Some((host, _)) => {
+                let owner = host.as_path().metadata().unwrap();
+                engine.ownership((owner.uid(), owner.gid())).root
+            }
+            None => (engine.info().root_uid, engine.info().root_gid),
+        };
+        wiring.root = root;
+        let listener = write(root, directory.path());
         let id = engine.create(spec, &wiring).await.unwrap();
         engine.start(&id).await.unwrap();
         Self { id, wiring, inside: Inside::accept(&listener).await, _directory: directory }
@@ -65,14 +73,14 @@ impl Container {
 }
 
 /// Writes the program and listens for it, all of it for the user who is root inside.
-pub(crate) fn write(engine: &impl Runtime, directory: &Path) -> UnixListener {
+pub(crate) fn write((uid, gid): (u32, u32), directory: &Path) -> UnixListener {
     let program = directory.join("guest");
     std::fs::write(&program, include_str!("inside.py")).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     let socket = directory.join("socket");
     let listener = UnixListener::bind(&socket).unwrap();
     for path in [directory, &program, &socket] {
-        chown(path, Some(engine.info().root_uid), Some(engine.info().root_gid)).unwrap();
+        chown(path, Some(uid), Some(gid)).unwrap();
     }
     listener
 }

@@ -20,6 +20,7 @@ mod registry;
 mod remote;
 #[cfg(target_arch = "x86_64")]
 mod seccomp;
+mod sizes;
 mod termination;
 mod users;
 mod whole;

@@ -238,7 +238,7 @@ async fn each_call_ends_as_the_filter_says() {
 async fn without_the_filter_the_same_calls_reach_the_kernel() {
     let (engine, docker) = (engine().await, stranger().await);
     let directory = tempfile::tempdir().unwrap();
-    let listener = write(&engine, directory.path());
+    let listener = write((engine.info().root_uid, engine.info().root_gid), directory.path());
     let mount = Mount {
         typ: Some(MountType::BIND),
         source: Some(directory.path().to_str().unwrap().to_owned()),
