@@ -2,6 +2,7 @@
 
 mod egress;
 mod elsewhere;
+mod matrix;
 mod run;
 mod signals;
 pub(crate) mod terminal;
