@@ -237,8 +237,30 @@ pub(super) fn read_ceilings(groups: &[Group]) -> Ceilings {
     ceilings
 }
 
-/// The processes in a group, in this process's numbering.
+/// The processes in a group and in those below it, in this process's numbering.
 pub(super) fn processes(directory: &Path) -> Result<Vec<u32>> {
+    let mut all = Vec::new();
+    for group in below(directory) {
+        all.extend(processes_of(&group)?);
+    }
+    all.extend(processes_of(directory)?);
+    Ok(all)
+}
+
+/// The groups below a group, those that lie deepest first: a program in gVisor's place may have made some.
+fn below(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    // What cannot be read has gone, or is told when it is used.
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(below(&entry.path()));
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+fn processes_of(directory: &Path) -> Result<Vec<u32>> {
     let path = directory.join("cgroup.procs");
     match fs::read_to_string(&path) {
         Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid != 0).collect()),
@@ -247,8 +269,13 @@ pub(super) fn processes(directory: &Path) -> Result<Vec<u32>> {
     }
 }
 
-/// Removes a group that is empty, and the runtime's own above it after the last. `false`: the kernel is not done with it.
+/// Removes a group that is empty with those below it, and the runtime's own above it after the last. `false`: the kernel is not
+/// done with it.
 pub(super) fn remove(directory: &Path) -> Result<bool> {
+    for group in below(directory) {
+        // One that is still in use keeps the group itself.
+        let _ = fs::remove_dir(group);
+    }
     match fs::remove_dir(directory) {
         Ok(()) => {}
         Err(error) if is_gone(&error) => {}

@@ -41,6 +41,8 @@ async fn a_program_that_is_not_gvisor_is_caught() {
     let error = started(&fixture).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Attestation, "{error:?}");
     assert!(error.to_string().contains("isolation"), "{error}");
+    // It made a group of its own below the container's, which goes too.
+    assert!(error.residue().is_empty(), "{:?}", error.residue());
 }
 
 #[tokio::test]
