@@ -220,6 +220,7 @@ fn inodes_of(bytes: u64) -> u64 {
     (bytes / BYTES_PER_FILE).max(1)
 }
 
+/// Bytes for which there may be one file.
 const BYTES_PER_FILE: u64 = 16 << 10;
 
 /// Bytes of `/dev/shm`: what engines give, on which many programs count. It counts as memory of the sandbox.
